@@ -1,0 +1,118 @@
+/*
+ * The configuration: read once, checked as a whole, then frozen and borrowed by everyone. Every key
+ * stands in core/config_keys.def, from which the parser, the checks, the reference, the sample and
+ * the README's table come. A key that has no effect is unknown here.
+ */
+#ifndef NEMOGATE_CORE_CONFIG_H
+#define NEMOGATE_CORE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Strings are NUL-terminated, owned by the configuration, never NULL unless said. */
+
+struct config_url {
+    bool tls;
+    char *host; /* "" for a unix socket */
+    uint16_t port;
+    char *path;        /* unix socket; else "" */
+    unsigned database; /* redis only */
+};
+
+struct config_tls { /* "" where a file or name is not given */
+    char *ca_file;
+    char *cert_file;
+    char *key_file;
+    char *server_name; /* the URL's host where it is not given */
+};
+
+enum config_start { CONFIG_START_BEGINNING, CONFIG_START_NEW };
+
+struct config_redis {
+    struct config_url url;
+    char *username;
+    char *password_file;
+    char *password; /* read from password_file, the line end cut; NULL: none */
+    struct config_tls tls;
+    char *group;
+    char **streams; /* names, or patterns when they hold one of * ? [ */
+    size_t stream_count;
+    uint32_t discovery_interval_ms;
+    enum config_start start;
+};
+
+enum config_protocol { CONFIG_PROTOCOL_5, CONFIG_PROTOCOL_3_1_1 };
+
+struct config_broker {
+    char *name;
+    struct config_url url;
+    enum config_protocol protocol;
+    unsigned connections; /* per slot */
+    unsigned inflight;
+    char *client_id_prefix;
+    char *username;
+    char *password_file;
+    char *password; /* NULL: none */
+    struct config_tls tls;
+    uint32_t keepalive_ms;
+    uint32_t connect_timeout_ms;
+    uint32_t puback_timeout_ms;
+    char *status_topic; /* "": none */
+};
+
+enum config_encoding { CONFIG_ENCODING_RAW };
+
+struct config_route {
+    char *streams; /* name or pattern */
+    size_t broker; /* index into config.brokers */
+    char *topic_prefix;
+    char *site; /* for streams without a hash tag; "" */
+    enum config_encoding encoding;
+    bool user_properties; /* `id` and `stream-id` with MQTT 5 */
+};
+
+struct config_delivery {
+    size_t max_payload;    /* bytes */
+    size_t inflight_bytes; /* bytes, of the whole instance */
+    uint32_t lease_ttl_ms;
+    uint32_t drain_timeout_ms;
+};
+
+enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARNING, CONFIG_LOG_ERROR };
+enum config_log_format { CONFIG_LOG_LOGFMT, CONFIG_LOG_JSON };
+
+struct config {
+    char *instance;  /* [A-Za-z0-9._-]{1,128} */
+    unsigned shards; /* already resolved: never 0, never more than slots */
+    unsigned slots;
+    struct config_redis redis;
+    struct config_broker *brokers;
+    size_t broker_count;
+    struct config_route *routes;
+    size_t route_count;
+    struct config_delivery delivery;
+    enum config_log_level log_level;
+    enum config_log_format log_format;
+};
+
+/* Reads and checks the file. Every fault is written to errors as a line "file:line:column: ...",
+ * with the offending value and what would be right; secrets are never written. Returns owned, or
+ * NULL when there was a fault. Touches nothing but the files it names. */
+struct config *config_load(const char *file, FILE *errors);
+void config_free(struct config *config);
+
+/* True when the name matches the pattern as Redis' SCAN MATCH does (* ? [a-z] \x); braces are
+ * literal. */
+bool config_pattern_matches(const char *pattern, const char *name);
+/* True when the text holds one of the characters that make a pattern. */
+bool config_is_pattern(const char *text);
+/* The first route whose streams match; NULL: none. */
+const struct config_route *config_route_of(const struct config *config, const char *stream);
+
+/* The reference of all keys as Markdown, and a commented sample that config_load accepts. */
+void config_write_reference(FILE *out);
+void config_write_sample(FILE *out);
+
+#endif
