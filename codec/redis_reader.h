@@ -65,7 +65,7 @@ MUST_CHECK enum status redis_reader_feed(struct redis_reader *reader, struct byt
  * to the sink it is an array without elements whose count is the number of entries. STATUS_AGAIN:
  * what was fed is used up; entries that were complete have been given to the sink.
  * STATUS_MALFORMED: not RESP, or not the shape of XREADGROUP: redis_reader_error says what; the
- * link must be closed. */
+ * link must be closed. STATUS_FAILED: memory is short; the link must be closed too. */
 MUST_CHECK enum status redis_reader_next(struct redis_reader *reader,
                                          const struct redis_value **reply);
 

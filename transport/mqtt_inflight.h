@@ -36,6 +36,10 @@ uint16_t mqtt_inflight_add(struct mqtt_inflight *inflight, uint64_t token, uint6
  * everything before it has settled. There must be room. */
 void mqtt_inflight_add_qos0(struct mqtt_inflight *inflight, uint64_t token, uint64_t written_end);
 
+/* The token of the unacknowledged publish with this identifier. false: there is none. */
+MUST_CHECK bool mqtt_inflight_find(const struct mqtt_inflight *inflight, uint16_t packet_id,
+                                   uint64_t *token);
+
 /* Marks a publish as acknowledged. false: no publish in flight has this identifier, or it is
  * acknowledged already. */
 MUST_CHECK bool mqtt_inflight_acknowledge(struct mqtt_inflight *inflight, uint16_t packet_id);

@@ -18,7 +18,11 @@ struct net {
 /* STATUS as bool: false when memory is short. A host without a reachable resolver still gets a net:
  * numeric addresses and /etc/hosts work there. */
 _Bool net_open(struct net *net);
+/* After everything that borrowed it is gone. */
 void net_close(struct net *net);
+/* Reads /etc/resolv.conf anew: worth a try after a lookup has failed, because name servers come and
+ * go with the network while the process stays. */
+void net_reload_resolver(const struct net *net);
 
 /* Milliseconds and microseconds of CLOCK_BOOTTIME: they go on while the machine sleeps, and no
  * setting of the wall clock moves them. */

@@ -1,0 +1,15 @@
+/*
+ * The running gateway: the main thread. It connects to Redis, finds the streams, starts the shards,
+ * and drains them when a signal says so. It carries no entry itself.
+ */
+#ifndef NEMOGATE_CORE_ENGINE_H
+#define NEMOGATE_CORE_ENGINE_H
+
+#include "core/config.h"
+#include "core/log.h"
+
+/* Runs until SIGTERM or SIGINT. Returns the exit code of the process: 0 drained, 1 could not run.
+ */
+int engine_run(const struct config *config, const struct log *log);
+
+#endif

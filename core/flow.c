@@ -1,0 +1,330 @@
+/*
+ * The story of an entry: taken from Redis, judged, encoded into a batch, appended to the outbox of
+ * its key's connection, published in order, settled in order, and handed to acks.c, which tells
+ * Redis. An outbox holds its entries until they settle; a lost connection only rewinds it. An entry
+ * that can never be published waits in the same outbox for its turn, so that it is buried after
+ * everything before it has settled and before anything behind it is sent.
+ */
+#include "core/slot_private.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#define TROUBLE_PERIOD_MS 30000u
+#define BURY_TOO_LARGE "packet-too-large"
+
+/* ---- taking in ---------------------------------------------------------------------------- */
+
+static uint32_t key_hash(struct bytes key)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < key.length; i++)
+        hash = (hash ^ key.data[i]) * 16777619u;
+    return hash ^ hash >> 15;
+}
+
+static void describe_publish(const struct lane *lane, const struct stream_entry *in,
+                             struct mqtt_publish *publish, struct stream_id id, char *id_text)
+{
+    const struct outlet *outlet = lane->outlet;
+    *publish = (struct mqtt_publish){
+        .version = outlet->conn_config.version,
+        .qos = in->qos,
+        .retain = in->retain,
+        .topic = in->topic,
+        .payload = in->payload,
+    };
+    if (!in->absolute)
+        publish->topic_prefix = (struct bytes){lane->prefix, lane->prefix_length};
+    if (publish->version != MQTT_5_0 || !lane->route->user_properties)
+        return;
+    struct bytes stream_id = {(const uint8_t *)id_text, stream_id_format(id, id_text)};
+    publish->user_properties[0] =
+        (struct mqtt_user_property){bytes_of("id"), in->id.length > 0 ? in->id : stream_id};
+    publish->user_properties[1] = (struct mqtt_user_property){bytes_of("stream-id"), stream_id};
+    publish->user_property_count = 2;
+}
+
+/* Sets the message expiry from what is left of the entry's life; an entry whose life is over is
+ * marked by an expiry in the past and is settled unpublished when its turn comes. */
+static void describe_expiry(const struct lane *lane, const struct stream_entry *in,
+                            struct mqtt_publish *publish, struct entry *entry)
+{
+    if (!in->has_exp)
+        return;
+    entry->expires_ms = entry->id.ms + (uint64_t)in->exp_s * 1000;
+    uint64_t now = lease_redis_time(lane->slot->lease, net_now_ms());
+    uint64_t left_ms = entry->expires_ms > now ? entry->expires_ms - now : 0;
+    publish->has_expiry = true;
+    publish->expiry_s = (uint32_t)((left_ms + 999) / 1000);
+}
+
+static void fault(struct entry *entry, const char *reason, const char *detail)
+{
+    entry->fault_reason = reason;
+    entry->fault_detail = detail;
+}
+
+static void encode(struct lane *lane, const struct stream_entry *in, struct entry *entry)
+{
+    char id_text[STREAM_ID_TEXT];
+    struct mqtt_publish publish;
+    describe_publish(lane, in, &publish, entry->id, id_text);
+    describe_expiry(lane, in, &publish, entry);
+    size_t size = mqtt_publish_size(&publish);
+    if (size == 0) {
+        fault(entry, "bad-topic",
+              "the topic with the route's prefix, or the id, is over 65,535 bytes");
+        return;
+    }
+    entry->packet = batch_lend(lane->slot->batches, size, &entry->batch);
+    if (entry->packet == NULL) {
+        fault(entry, "no-memory", "the gateway has no memory to encode it");
+        return;
+    }
+    entry->size = (uint32_t)size;
+    struct writer w = writer_over(entry->packet, size);
+    size_t offset;
+    mqtt_put_publish(&w, &publish, &offset);
+    assert(writer_ok(&w) && writer_length(&w) == size);
+    entry->packet_id_offset = (uint32_t)offset;
+    lane->outlet->entry_bytes += size / 16 - lane->outlet->entry_bytes / 16;
+}
+
+/* Pending, but trimmed or deleted by others: there is nothing left to publish. */
+static void take_gone(struct lane *lane, uint32_t index, struct stream_id id)
+{
+    struct slot *slot = lane->slot;
+    uint64_t held_back;
+    if (log_limit_pass(&slot->gone_trouble, net_now_ms(), TROUBLE_PERIOD_MS, &held_back)) {
+        char text[STREAM_ID_TEXT];
+        stream_id_format(id, text);
+        log_event(&slot->log, LOG_ERROR,
+                  "an entry was deleted from the stream before it was published: its event is lost",
+                  LOG_TEXT("stream", lane->name), LOG_TEXT("id", text),
+                  LOG_INT("repeated", held_back));
+    }
+    acks_owe(slot, index);
+}
+
+void flow_take(struct lane *lane, const struct redis_entry *in)
+{
+    struct slot *slot = lane->slot;
+    uint32_t index = ledger_take(&slot->ledger);
+    assert(index != ENTRY_NONE); /* every read reserves its room */
+    struct entry *entry = ledger_entry(&slot->ledger, index);
+    entry->id = in->id;
+    entry->lane = lane;
+    lane->outlet->used++;
+    lane->entries++;
+    slot->counts.read++;
+    if (in->nil) {
+        take_gone(lane, index, in->id);
+        return;
+    }
+    struct stream_entry decoded;
+    struct stream_entry_fault wrong;
+    enum status status =
+        stream_entry_read(in->id, in->fields, in->count, slot->setting.config->delivery.max_payload,
+                          &decoded, &wrong);
+    if (status != STATUS_OK)
+        fault(entry, wrong.reason, wrong.detail);
+    else if (in->overflow)
+        fault(entry, "bad-field", "it has more than 64 fields");
+    else
+        encode(lane, &decoded, entry);
+    entry->outbox = (uint16_t)mqtt_pool_pick(lane->outlet->pool, key_hash(decoded.key));
+    struct outbox *outbox = &lane->outlet->outboxes[entry->outbox];
+    entry_queue_append(&outbox->entries, &slot->ledger, index);
+    if (outbox->next_to_send == ENTRY_NONE)
+        outbox->next_to_send = index;
+}
+
+void flow_forget(struct slot *slot, uint32_t index)
+{
+    struct entry *entry = ledger_entry(&slot->ledger, index);
+    if (entry->packet != NULL)
+        batch_release(slot->batches, entry->batch, entry->size);
+    entry->lane->outlet->used--;
+    entry->lane->entries--;
+    ledger_give_back(&slot->ledger, index);
+}
+
+/* ---- publishing --------------------------------------------------------------------------- */
+
+static void release_packet(struct slot *slot, struct entry *entry)
+{
+    if (entry->packet == NULL)
+        return;
+    batch_release(slot->batches, entry->batch, entry->size);
+    entry->packet = NULL;
+}
+
+/* The outbox's first entry needs no publish: it has expired or can never be sent. */
+static void settle_unpublished(struct outbox *outbox)
+{
+    struct slot *slot = outbox->outlet->slot;
+    uint32_t index = entry_queue_take(&outbox->entries, &slot->ledger);
+    struct entry *entry = ledger_entry(&slot->ledger, index);
+    outbox->next_to_send = outbox->entries.first;
+    outbox->burying = entry->fault_reason != NULL;
+    release_packet(slot, entry);
+    acks_owe(slot, index);
+}
+
+static bool has_expired(const struct slot *slot, const struct entry *entry, uint64_t now_ms)
+{
+    return entry->expires_ms != 0 && lease_redis_time(slot->lease, now_ms) >= entry->expires_ms;
+}
+
+/* Publishes the entry at next_to_send; false: it cannot be sent now. */
+static bool send_next(struct outbox *outbox, uint64_t now_ms)
+{
+    struct slot *slot = outbox->outlet->slot;
+    struct entry *entry = ledger_entry(&slot->ledger, outbox->next_to_send);
+    if (entry->fault_reason != NULL || has_expired(slot, entry, now_ms)) {
+        if (outbox->sent > 0)
+            return false; /* its turn comes when everything before it has settled */
+        settle_unpublished(outbox);
+        return !outbox->burying;
+    }
+    enum status status =
+        mqtt_conn_publish(outbox->conn, entry->packet, entry->size, entry->packet_id_offset,
+                          ledger_token(&slot->ledger, outbox->next_to_send));
+    if (status == STATUS_TOO_LARGE) {
+        fault(entry, BURY_TOO_LARGE, "the packet exceeds the broker's Maximum Packet Size");
+        return true;
+    }
+    if (status != STATUS_OK)
+        return false;
+    entry->state = ENTRY_SENT;
+    outbox->sent++;
+    slot->counts.published++;
+    outbox->next_to_send = entry->next;
+    return true;
+}
+
+static bool has_waiting(const struct outbox *outbox)
+{
+    return outbox->next_to_send != ENTRY_NONE && !outbox->burying;
+}
+
+static bool pump_outbox(struct outbox *outbox)
+{
+    size_t room = mqtt_conn_room(outbox->conn);
+    uint64_t now_ms = net_now_ms();
+    bool moved = false;
+    for (; room > 0 && has_waiting(outbox) && send_next(outbox, now_ms); room--)
+        moved = true;
+    mqtt_conn_flush(outbox->conn, has_waiting(outbox));
+    /* What was of QoS 0 may have settled while it was flushed: no event will tell of that room. */
+    return moved && has_waiting(outbox) && mqtt_conn_room(outbox->conn) > 0;
+}
+
+bool flow_pump(struct outlet *outlet)
+{
+    bool more = false;
+    if (!outlet->open)
+        return false;
+    for (size_t i = 0; i < outlet->connections; i++)
+        more = pump_outbox(&outlet->outboxes[i]) || more;
+    return more;
+}
+
+void flow_buried(struct slot *slot, uint32_t index)
+{
+    const struct entry *entry = ledger_entry(&slot->ledger, index);
+    entry->lane->outlet->outboxes[entry->outbox].burying = false;
+}
+
+size_t flow_in_flight(const struct slot *slot)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        for (size_t n = 0; slot->outlets[i].pool != NULL && n < slot->outlets[i].connections; n++)
+            sum += slot->outlets[i].outboxes[n].sent;
+    return sum;
+}
+
+/* ---- what the connections report ---------------------------------------------------------- */
+
+static void on_ready(void *context, struct mqtt_conn *conn, const struct mqtt_limits *limits)
+{
+    struct outbox *outbox = context;
+    struct outlet *outlet = outbox->outlet;
+    outbox->lost = (struct log_limit){0};
+    log_event(&outbox->log, LOG_INFO, "broker connected",
+              LOG_TEXT("client_id", mqtt_conn_client_id(conn)), LOG_INT("window", limits->window),
+              LOG_INT("max_packet", limits->maximum_packet_size),
+              LOG_TEXT("tls", mqtt_conn_describe(conn)));
+    if (!limits->retain_available)
+        log_event(&outbox->log, LOG_WARNING,
+                  "the broker keeps no retained messages; RETAIN is cleared in what is sent",
+                  LOG_TEXT("client_id", mqtt_conn_client_id(conn)));
+    /* Before the first publish of a new owner every connection stands, so that the broker has
+     * thrown out all connections of a paused former owner, which had the same client identifiers.
+     */
+    if (!outlet->open && mqtt_pool_all_ready(outlet->pool))
+        outlet->open = true;
+}
+
+static void on_settled(void *context, struct mqtt_conn *conn, uint64_t token)
+{
+    (void)conn;
+    struct outbox *outbox = context;
+    struct slot *slot = outbox->outlet->slot;
+    uint32_t index = ledger_find(&slot->ledger, token);
+    assert(index != ENTRY_NONE && index == outbox->entries.first && outbox->sent > 0);
+    entry_queue_take(&outbox->entries, &slot->ledger);
+    outbox->sent--;
+    slot->counts.settled++;
+    release_packet(slot, ledger_entry(&slot->ledger, index));
+    acks_owe(slot, index);
+}
+
+static void report_refusal(struct outbox *outbox, const struct mqtt_loss *loss)
+{
+    const struct ledger *ledger = &outbox->outlet->slot->ledger;
+    uint32_t index = ledger_find(ledger, loss->token);
+    char id[STREAM_ID_TEXT] = "";
+    const char *stream = "";
+    if (index != ENTRY_NONE) {
+        stream_id_format(ledger_entry(ledger, index)->id, id);
+        stream = ledger_entry(ledger, index)->lane->name;
+    }
+    log_event(&outbox->log, LOG_ERROR,
+              "the broker refused a publish; this connection pauses, then sends it again",
+              LOG_TEXT("reason", loss->text), LOG_TEXT("stream", stream), LOG_TEXT("id", id),
+              LOG_INT("retry_ms", loss->retry_ms));
+}
+
+static void on_lost(void *context, struct mqtt_conn *conn, const struct mqtt_loss *loss)
+{
+    (void)conn;
+    struct outbox *outbox = context;
+    struct ledger *ledger = &outbox->outlet->slot->ledger;
+    uint64_t held_back;
+    if (loss->cause == MQTT_LOSS_PUBLISH_REFUSED)
+        report_refusal(outbox, loss);
+    else if (log_limit_pass(&outbox->lost, net_now_ms(), TROUBLE_PERIOD_MS, &held_back) ||
+             loss->was_connected)
+        log_event(&outbox->log, LOG_ERROR,
+                  loss->was_connected ? "broker connection lost" : "cannot connect to the broker",
+                  LOG_TEXT("reason", loss->text), LOG_INT("unsettled", outbox->sent),
+                  LOG_INT("retry_ms", loss->retry_ms));
+    uint32_t index = outbox->entries.first;
+    for (; outbox->sent > 0; outbox->sent--) {
+        ledger_entry(ledger, index)->state = ENTRY_WAITING;
+        index = ledger_entry(ledger, index)->next;
+    }
+    outbox->next_to_send = outbox->entries.first;
+}
+
+static void on_stopped(void *context, struct mqtt_conn *conn)
+{
+    (void)conn;
+    struct outbox *outbox = context;
+    outbox->stopped = true;
+}
+
+const struct mqtt_conn_events flow_events = {on_ready, on_settled, on_lost, on_stopped};

@@ -1,0 +1,302 @@
+/*
+ * A stream of a slot, and the one way in which it begins after every start, takeover and reconnect:
+ * make the group, claim what other consumers hold, read the slot's own history to its end, and only
+ * then ask for new entries. Each step is the reply of the one before it.
+ */
+#include "core/slot_private.h"
+
+#include "codec/topic_template.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CLAIM_PAGE "1000"
+#define HISTORY_PAGE 200u
+#define TROUBLE_PERIOD_MS 60000u
+
+static void send_claim(struct lane *lane, struct bytes cursor);
+
+/* ---- making one --------------------------------------------------------------------------- */
+
+static bool expand_prefix(struct lane *lane)
+{
+    struct bytes template = bytes_of(lane->route->topic_prefix);
+    size_t room = template.length + 8 * lane->site.length + 64;
+    lane->prefix = malloc(room);
+    if (lane->prefix == NULL)
+        return false;
+    struct writer w = writer_over(lane->prefix, room);
+    topic_template_expand(&w, template, &(struct topic_values){.site = lane->site});
+    lane->prefix_length = writer_length(&w);
+    return writer_ok(&w);
+}
+
+struct lane *lane_new(struct slot *slot, const char *name)
+{
+    const struct config *config = slot->setting.config;
+    const struct config_route *route = config_route_of(config, name);
+    struct lane *lane = calloc(1, sizeof *lane);
+    if (route == NULL || lane == NULL || (lane->name = strdup(name)) == NULL) {
+        free(lane);
+        return NULL;
+    }
+    lane->slot = slot;
+    lane->route = route;
+    lane->outlet = &slot->outlets[route->broker];
+    lane->site = stream_site(bytes_of(lane->name));
+    if (lane->site.length == 0)
+        lane->site = bytes_of(route->site);
+    lane->owed = entry_queue_empty();
+    lane->history_page = lane;
+    lane->history =
+        (struct read_op){.lanes = &lane->history_page, .lane_count = 1, .history = true};
+    if (asprintf(&lane->dead_stream, "nemo:{%.*s}:dead", (int)lane->site.length,
+                 (const char *)lane->site.data) < 0)
+        lane->dead_stream = NULL;
+    if (lane->dead_stream == NULL || !expand_prefix(lane)) {
+        lane_free(lane);
+        return NULL;
+    }
+    return lane;
+}
+
+void lane_free(struct lane *lane)
+{
+    free(lane->name);
+    free(lane->dead_stream);
+    free(lane->prefix);
+    free(lane->alive);
+    free(lane);
+}
+
+static void quarantine(struct lane *lane, const char *what, struct bytes reply)
+{
+    struct slot *slot = lane->slot;
+    uint32_t interval = slot->setting.config->redis.discovery_interval_ms;
+    uint64_t held_back, now = net_now_ms();
+    lane->state = LANE_QUARANTINED;
+    lane->retry_ms = now + interval;
+    lane_set_hot(lane, false);
+    if (log_limit_pass(&lane->trouble, now, TROUBLE_PERIOD_MS, &held_back))
+        log_event(
+            &slot->log, LOG_ERROR, "a stream cannot be read; it is left alone and tried again",
+            LOG_TEXT("stream", lane->name), LOG_TEXT("command", what), LOG_BYTES("reply", reply),
+            LOG_INT("retry_ms", interval), LOG_INT("repeated", held_back));
+}
+
+void lane_quarantine(struct lane *lane, const char *what, const struct redis_value *reply)
+{
+    quarantine(lane, what,
+               reply->type == REDIS_ERROR ? reply->text : bytes_of("not what was expected"));
+}
+
+/* ---- history ------------------------------------------------------------------------------ */
+
+static int compare_ids(const void *a, const void *b)
+{
+    return stream_id_compare(*(const struct stream_id *)a, *(const struct stream_id *)b);
+}
+
+/* Notes which entries of the lane are in the ledger now. Whatever becomes of them while the history
+ * is read, a page that Redis answers may still name them: their XACK travels on the other link. */
+static bool note_alive(struct lane *lane)
+{
+    const struct ledger *ledger = &lane->slot->ledger;
+    free(lane->alive);
+    lane->alive = NULL;
+    lane->alive_count = 0;
+    if (lane->entries == 0)
+        return true;
+    lane->alive = malloc(lane->entries * sizeof *lane->alive);
+    if (lane->alive == NULL)
+        return false;
+    for (uint32_t i = 0; i < ledger->size; i++)
+        if (ledger->entries[i].state != ENTRY_FREE && ledger->entries[i].lane == lane)
+            lane->alive[lane->alive_count++] = ledger->entries[i].id;
+    qsort(lane->alive, lane->alive_count, sizeof *lane->alive, compare_ids);
+    return true;
+}
+
+bool lane_was_alive(const struct lane *lane, struct stream_id id)
+{
+    return lane->alive_count > 0 &&
+           bsearch(&id, lane->alive, lane->alive_count, sizeof *lane->alive, compare_ids) != NULL;
+}
+
+static void finish_history(struct lane *lane)
+{
+    free(lane->alive);
+    lane->alive = NULL;
+    lane->alive_count = 0;
+    lane->state = LANE_LIVE;
+    lane_set_hot(lane, true); /* the first read for new entries does not block */
+    reading_wake(lane->slot);
+}
+
+static void on_history(void *context, const struct redis_value *reply)
+{
+    struct lane *lane = context;
+    struct slot *slot = lane->slot;
+    reading_answered(slot, &lane->history);
+    if (reply == NULL)
+        return;
+    if (reply->type == REDIS_ERROR)
+        lane_quarantine(lane, "XREADGROUP of its pending entries", reply);
+    else if (lane->received == 0)
+        finish_history(lane);
+    else
+        slot->lanes_waiting = true; /* for the next page, when there is room */
+}
+
+void lane_read_history(struct lane *lane)
+{
+    struct slot *slot = lane->slot;
+    struct outlet *outlet = lane->outlet;
+    size_t page = outlet->credits / 2 < HISTORY_PAGE ? outlet->credits / 2 : HISTORY_PAGE;
+    if (lane->history.busy || !reading_room(outlet, page))
+        return;
+    char count[16], cursor[STREAM_ID_TEXT];
+    snprintf(count, sizeof count, "%zu", page);
+    stream_id_format(lane->cursor, cursor);
+    struct bytes *arguments = slot_arguments(slot, 9);
+    if (arguments == NULL)
+        return;
+    const char *const words[] = {"XREADGROUP",   "GROUP",    slot->setting.config->redis.group,
+                                 slot->consumer, "COUNT",    count,
+                                 "STREAMS",      lane->name, cursor};
+    for (size_t i = 0; i < 9; i++)
+        arguments[i] = bytes_of(words[i]);
+    lane->history.per_lane = (unsigned)page;
+    reading_expect(slot, &lane->history, false);
+    redis_link_read(slot->read_link, arguments, 9, 0, on_history, lane);
+}
+
+static void start_history(struct lane *lane)
+{
+    if (!note_alive(lane)) {
+        quarantine(lane, "its history", bytes_of("no memory"));
+        return;
+    }
+    lane->state = LANE_HISTORY;
+    lane->cursor = (struct stream_id){0, 0};
+    lane->slot->lanes_waiting = true;
+}
+
+/* ---- group and claim ---------------------------------------------------------------------- */
+
+static void on_claim(void *context, const struct redis_value *reply)
+{
+    struct lane *lane = context;
+    if (reply == NULL)
+        return;
+    if (reply->type != REDIS_ARRAY || reply->count < 2 || reply->element->type != REDIS_STRING) {
+        lane_quarantine(lane, "XAUTOCLAIM", reply);
+        return;
+    }
+    struct bytes cursor = reply->element->text;
+    if (bytes_equal(cursor, bytes_of("0-0")))
+        start_history(lane);
+    else
+        send_claim(lane, cursor);
+}
+
+/* Claims whatever is pending for anybody, without raising delivery counts (JUSTID), from the cursor
+ * on. Only one instance owns the slot, so whoever else holds entries is a former owner or a
+ * consumer of another slot count. */
+static void send_claim(struct lane *lane, struct bytes cursor)
+{
+    struct slot *slot = lane->slot;
+    struct bytes arguments[] = {
+        bytes_of("XAUTOCLAIM"),   bytes_of(lane->name), bytes_of(slot->setting.config->redis.group),
+        bytes_of(slot->consumer), bytes_of("0"),        cursor,
+        bytes_of("COUNT"),        bytes_of(CLAIM_PAGE), bytes_of("JUSTID")};
+    redis_link_command(slot->read_link, arguments, 9, on_claim, lane);
+}
+
+/* XPENDING's summary: total, first, last, [[consumer, count] ...]. */
+static bool others_hold(const struct lane *lane, const struct redis_value *summary)
+{
+    const struct redis_value *consumers = summary->element;
+    for (int i = 0; i < 3 && consumers != NULL; i++)
+        consumers = consumers->next;
+    if (consumers == NULL || consumers->type != REDIS_ARRAY)
+        return false;
+    for (const struct redis_value *c = consumers->element; c != NULL; c = c->next)
+        if (c->type == REDIS_ARRAY && c->count > 0 &&
+            !bytes_equal(c->element->text, bytes_of(lane->slot->consumer)))
+            return true;
+    return false;
+}
+
+static void on_summary(void *context, const struct redis_value *reply)
+{
+    struct lane *lane = context;
+    if (reply == NULL)
+        return;
+    if (reply->type != REDIS_ARRAY)
+        lane_quarantine(lane, "XPENDING", reply);
+    else if (others_hold(lane, reply))
+        send_claim(lane, bytes_of("0-0"));
+    else
+        start_history(lane);
+}
+
+static void on_group(void *context, const struct redis_value *reply)
+{
+    struct lane *lane = context;
+    struct slot *slot = lane->slot;
+    if (reply == NULL)
+        return;
+    bool made = reply->type == REDIS_STATUS;
+    if (!made && !redis_value_is_error(reply, "BUSYGROUP")) {
+        lane_quarantine(lane, "XGROUP CREATE", reply);
+        return;
+    }
+    if (made && lane->group_lost)
+        log_event(
+            &slot->log, LOG_ERROR,
+            "the consumer group was gone and has been made again from the stream's beginning: "
+            "entries that were published may be published again",
+            LOG_TEXT("stream", lane->name));
+    else if (made)
+        log_event(&slot->log, LOG_INFO, "consumer group made", LOG_TEXT("stream", lane->name));
+    lane->group_lost = false;
+    lane->state = LANE_CLAIM;
+    struct bytes arguments[] = {bytes_of("XPENDING"), bytes_of(lane->name),
+                                bytes_of(slot->setting.config->redis.group)};
+    redis_link_command(slot->read_link, arguments, 3, on_summary, lane);
+}
+
+/* Streams that the configuration names exist for it from the start; found ones exist already, and
+ * MKSTREAM would bring a deleted one back. */
+static bool is_named(const struct lane *lane)
+{
+    const struct config_redis *redis = &lane->slot->setting.config->redis;
+    for (size_t i = 0; i < redis->stream_count; i++)
+        if (strcmp(redis->streams[i], lane->name) == 0)
+            return true;
+    return false;
+}
+
+void lane_set_hot(struct lane *lane, bool hot)
+{
+    if (lane->hot != hot)
+        lane->slot->hot_lanes += hot ? 1 : (size_t)-1;
+    lane->hot = hot;
+}
+
+void lane_begin(struct lane *lane)
+{
+    struct slot *slot = lane->slot;
+    const struct config_redis *redis = &slot->setting.config->redis;
+    bool from_start = lane->group_lost || redis->start == CONFIG_START_BEGINNING;
+    lane->state = LANE_GROUP;
+    struct bytes arguments[] = {bytes_of("XGROUP"),
+                                bytes_of("CREATE"),
+                                bytes_of(lane->name),
+                                bytes_of(redis->group),
+                                bytes_of(from_start ? "0" : "$"),
+                                bytes_of("MKSTREAM")};
+    redis_link_command(slot->read_link, arguments, is_named(lane) ? 6 : 5, on_group, lane);
+}

@@ -1,0 +1,327 @@
+/*
+ * The scripts of a lease and their replies. Each script touches the one key of the lease and checks
+ * the holder itself, so that what it decides cannot change before it is done.
+ */
+#include "core/lease.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A link recorded under another run id belonged to a server process that is gone, and its number
+ * may since have been given to a stranger: it is forgotten, not killed. At most 100 links are
+ * answered; the taker asks again while there are that many. */
+static const char take_script[] =
+    "local t = redis.call('TIME')\n"
+    "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+    "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
+    "local deadline = tonumber(held[2] or '0')\n"
+    "if held[1] and held[1] ~= ARGV[1] and deadline > now then\n"
+    "  return {0, now, deadline - now, held[1]}\n"
+    "end\n"
+    "local mine = held[1] == ARGV[1]\n"
+    "redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'deadline', now + tonumber(ARGV[2]))\n"
+    "redis.call('HSET', KEYS[1], 'link:' .. ARGV[3] .. ':' .. ARGV[4], ARGV[6])\n"
+    "local answer = {mine and 1 or 2, now}\n"
+    "for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do\n"
+    "  local run, id = string.match(field, '^link:([^:]*):(%d+)$')\n"
+    "  if run and run ~= ARGV[3] then\n"
+    "    redis.call('HDEL', KEYS[1], field)\n"
+    "  elseif run and id ~= ARGV[4] and id ~= ARGV[5] and #answer < 102 then\n"
+    "    answer[#answer + 1] = id\n"
+    "  end\n"
+    "end\n"
+    "return answer\n";
+
+static const char renew_script[] =
+    "local t = redis.call('TIME')\n"
+    "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+    "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
+    "if held[1] ~= ARGV[1] then\n"
+    "  return {0, now, math.max(0, tonumber(held[2] or '0') - now), held[1] or ''}\n"
+    "end\n"
+    "redis.call('HSET', KEYS[1], 'deadline', now + tonumber(ARGV[2]))\n"
+    "return {1, now}\n";
+
+static const char release_script[] = "if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then\n"
+                                     "  return redis.call('DEL', KEYS[1])\n"
+                                     "end\n"
+                                     "return 0\n";
+
+#define KILLS_MAX 100u
+
+/* Taking the lease on one link: the script, then the kills it asked for. */
+struct taking {
+    struct lease *lease;
+    enum lease_role role;
+    struct redis_link *link;
+    const struct redis_link *other;
+    uint64_t sent_ms;
+    int64_t kills[KILLS_MAX];
+    size_t kill_count;
+    size_t answered;
+};
+
+struct lease {
+    const char *key;
+    const char *holder;
+    uint32_t ttl_ms;
+    const struct lease_events *events;
+    void *context;
+    bool held;
+    bool fresh; /* taken from another, or for the first time, and not yet granted with that word */
+    uint64_t valid_until_ms;
+    uint64_t asked_ms; /* when the last take or renewal was sent */
+    uint64_t renewal_sent_ms;
+    int64_t redis_offset_ms;
+    struct taking taking[LEASE_ROLES];
+};
+
+struct lease *lease_new(const char *key, const char *holder, uint32_t ttl_ms,
+                        const struct lease_events *events, void *context)
+{
+    struct lease *lease = calloc(1, sizeof *lease);
+    if (lease == NULL)
+        return NULL;
+    lease->key = key;
+    lease->holder = holder;
+    lease->ttl_ms = ttl_ms;
+    lease->events = events;
+    lease->context = context;
+    for (int role = 0; role < LEASE_ROLES; role++) {
+        lease->taking[role].lease = lease;
+        lease->taking[role].role = (enum lease_role)role;
+    }
+    return lease;
+}
+
+void lease_free(struct lease *lease)
+{
+    free(lease);
+}
+
+static int64_t integer_at(const struct redis_value *array, size_t index)
+{
+    const struct redis_value *value = array->element;
+    while (value != NULL && index-- > 0)
+        value = value->next;
+    return value != NULL && value->type == REDIS_INTEGER ? value->integer : 0;
+}
+
+static struct bytes text_at(const struct redis_value *array, size_t index)
+{
+    const struct redis_value *value = array->element;
+    while (value != NULL && index-- > 0)
+        value = value->next;
+    return value != NULL && value->type == REDIS_STRING ? value->text : bytes_of("");
+}
+
+/* Fails the link when the reply is not the array that the scripts give; what says which command. */
+static bool reply_usable(struct redis_link *link, const struct redis_value *reply, const char *what)
+{
+    if (reply->type == REDIS_ARRAY && reply->count >= 2)
+        return true;
+    char reason[256];
+    if (reply->type == REDIS_ERROR)
+        snprintf(reason, sizeof reason, "Redis refused %s: %.*s", what, (int)reply->text.length,
+                 (const char *)reply->text.data);
+    else
+        snprintf(reason, sizeof reason, "Redis answered %s in a way that was not expected", what);
+    redis_link_fail(link, reason);
+    return false;
+}
+
+static void note_time(struct lease *lease, const struct redis_value *reply)
+{
+    lease->redis_offset_ms = integer_at(reply, 1) - (int64_t)net_now_ms();
+}
+
+static void extend(struct lease *lease, uint64_t sent_ms)
+{
+    /* Counted from before the request was sent, and less a tenth for clocks that run apart: the
+     * owner stops before Redis lets another in. */
+    lease->held = true;
+    lease->valid_until_ms = sent_ms + lease->ttl_ms - lease->ttl_ms / 10;
+}
+
+static void refuse(struct lease *lease, const struct redis_value *reply)
+{
+    lease->held = false;
+    lease->events->on_refused(lease->context, text_at(reply, 3), (uint64_t)integer_at(reply, 2));
+}
+
+static void ignore_reply(void *context, const struct redis_value *reply)
+{
+    (void)context;
+    (void)reply;
+}
+
+/* Strikes the killed links off the record. */
+static void strike_off(struct taking *taking)
+{
+    char fields[KILLS_MAX][96];
+    struct bytes arguments[KILLS_MAX + 2] = {bytes_of("HDEL"), bytes_of(taking->lease->key)};
+    for (size_t i = 0; i < taking->kill_count; i++) {
+        snprintf(fields[i], sizeof fields[i], "link:%s:%" PRId64, redis_link_run_id(taking->link),
+                 taking->kills[i]);
+        arguments[i + 2] = bytes_of(fields[i]);
+    }
+    redis_link_command(taking->link, arguments, taking->kill_count + 2, ignore_reply, NULL);
+}
+
+static void grant(struct taking *taking)
+{
+    struct lease *lease = taking->lease;
+    bool fresh = lease->fresh;
+    lease->fresh = false;
+    lease->events->on_granted(lease->context, taking->role, fresh);
+}
+
+static void on_kill(void *context, const struct redis_value *reply)
+{
+    struct taking *taking = context;
+    if (reply == NULL)
+        return;
+    if (reply->type == REDIS_ERROR) {
+        char reason[320];
+        snprintf(reason, sizeof reason,
+                 "Redis refused CLIENT KILL, which fences former owners: %.*s. Give the user "
+                 "+client|kill, +client|id and +client|unblock",
+                 (int)reply->text.length, (const char *)reply->text.data);
+        redis_link_fail(taking->link, reason);
+        return;
+    }
+    if (++taking->answered < taking->kill_count)
+        return;
+    strike_off(taking);
+    if (taking->kill_count == KILLS_MAX)
+        lease_take(taking->lease, taking->role, taking->link, taking->other);
+    else
+        grant(taking);
+}
+
+static void send_kills(struct taking *taking, const struct redis_value *reply)
+{
+    size_t position = 0;
+    for (const struct redis_value *v = reply->element; v != NULL; v = v->next, position++) {
+        char id[24];
+        if (position < 2 || v->type != REDIS_STRING || taking->kill_count == KILLS_MAX)
+            continue;
+        snprintf(id, sizeof id, "%.*s", (int)v->text.length, (const char *)v->text.data);
+        taking->kills[taking->kill_count++] = strtoll(id, NULL, 10);
+        struct bytes arguments[] = {bytes_of("CLIENT"), bytes_of("KILL"), bytes_of("ID"),
+                                    bytes_of(id)};
+        redis_link_command(taking->link, arguments, 4, on_kill, taking);
+    }
+    redis_link_flush(taking->link);
+}
+
+static void on_take(void *context, const struct redis_value *reply)
+{
+    struct taking *taking = context;
+    struct lease *lease = taking->lease;
+    if (reply == NULL || !reply_usable(taking->link, reply, "the lease script"))
+        return;
+    note_time(lease, reply);
+    if (integer_at(reply, 0) == 0) {
+        refuse(lease, reply);
+        return;
+    }
+    /* Kept until it is told: a link lost in the middle of the kills takes again and then finds the
+     * record to be its own. */
+    lease->fresh = lease->fresh || integer_at(reply, 0) == 2 || !lease->held;
+    extend(lease, taking->sent_ms);
+    taking->kill_count = 0;
+    taking->answered = 0;
+    send_kills(taking, reply);
+    if (taking->kill_count == 0)
+        grant(taking);
+}
+
+void lease_take(struct lease *lease, enum lease_role role, struct redis_link *link,
+                const struct redis_link *other)
+{
+    struct taking *taking = &lease->taking[role];
+    taking->link = link;
+    taking->other = other;
+    taking->sent_ms = net_now_ms();
+    lease->asked_ms = taking->sent_ms;
+    char ttl[16], own_id[24], other_id[24];
+    snprintf(ttl, sizeof ttl, "%" PRIu32, lease->ttl_ms);
+    snprintf(own_id, sizeof own_id, "%" PRId64, redis_link_client_id(link));
+    snprintf(other_id, sizeof other_id, "%" PRId64,
+             redis_link_is_ready(other) ? redis_link_client_id(other) : (int64_t)0);
+    struct bytes arguments[] = {bytes_of("EVAL"),
+                                bytes_of(take_script),
+                                bytes_of("1"),
+                                bytes_of(lease->key),
+                                bytes_of(lease->holder),
+                                bytes_of(ttl),
+                                bytes_of(redis_link_run_id(link)),
+                                bytes_of(own_id),
+                                bytes_of(other_id),
+                                bytes_of(role == LEASE_READ ? "read" : "write")};
+    redis_link_command(link, arguments, sizeof arguments / sizeof *arguments, on_take, taking);
+    redis_link_flush(link);
+}
+
+static void on_renew(void *context, const struct redis_value *reply)
+{
+    struct taking *taking = context;
+    struct lease *lease = taking->lease;
+    if (reply == NULL || !reply_usable(taking->link, reply, "the renewal of a lease"))
+        return;
+    note_time(lease, reply);
+    if (integer_at(reply, 0) == 0)
+        refuse(lease, reply);
+    else
+        extend(lease, lease->renewal_sent_ms);
+}
+
+void lease_renew(struct lease *lease, struct redis_link *link)
+{
+    lease->renewal_sent_ms = net_now_ms();
+    lease->asked_ms = lease->renewal_sent_ms;
+    char ttl[16];
+    snprintf(ttl, sizeof ttl, "%" PRIu32, lease->ttl_ms);
+    struct bytes arguments[] = {bytes_of("EVAL"),     bytes_of(renew_script),  bytes_of("1"),
+                                bytes_of(lease->key), bytes_of(lease->holder), bytes_of(ttl)};
+    redis_link_command(link, arguments, 6, on_renew, &lease->taking[LEASE_WRITE]);
+    redis_link_flush(link);
+}
+
+static void on_release(void *context, const struct redis_value *reply)
+{
+    (void)reply;
+    struct lease *lease = context;
+    lease->events->on_released(lease->context);
+}
+
+void lease_release(struct lease *lease, struct redis_link *link)
+{
+    struct bytes arguments[] = {bytes_of("EVAL"), bytes_of(release_script), bytes_of("1"),
+                                bytes_of(lease->key), bytes_of(lease->holder)};
+    lease->held = false;
+    redis_link_command(link, arguments, 5, on_release, lease);
+    redis_link_flush(link);
+}
+
+bool lease_is_valid(const struct lease *lease, uint64_t now_ms)
+{
+    return lease->held && now_ms < lease->valid_until_ms;
+}
+
+bool lease_renewal_due(const struct lease *lease, uint64_t now_ms)
+{
+    return now_ms >= lease->asked_ms + lease->ttl_ms / 3;
+}
+
+void lease_forget(struct lease *lease)
+{
+    lease->held = false;
+}
+
+uint64_t lease_redis_time(const struct lease *lease, uint64_t now_ms)
+{
+    return (uint64_t)((int64_t)now_ms + lease->redis_offset_ms);
+}

@@ -1,0 +1,49 @@
+/*
+ * Free records form a list through their own next; a record's generation rises each time it is
+ * given back.
+ */
+#include "core/ledger.h"
+
+#include <stdlib.h>
+
+bool ledger_open(struct ledger *ledger, uint32_t size)
+{
+    *ledger = (struct ledger){.size = size, .free_first = ENTRY_NONE};
+    ledger->entries = calloc(size, sizeof *ledger->entries);
+    if (ledger->entries == NULL)
+        return false;
+    for (uint32_t i = size; i-- > 0;) {
+        ledger->entries[i].next = ledger->free_first;
+        ledger->free_first = i;
+    }
+    return true;
+}
+
+void ledger_close(struct ledger *ledger)
+{
+    free(ledger->entries);
+    *ledger = (struct ledger){.free_first = ENTRY_NONE};
+}
+
+uint32_t ledger_take(struct ledger *ledger)
+{
+    uint32_t index = ledger->free_first;
+    if (index == ENTRY_NONE)
+        return ENTRY_NONE;
+    struct entry *entry = &ledger->entries[index];
+    ledger->free_first = entry->next;
+    *entry =
+        (struct entry){.generation = entry->generation, .next = ENTRY_NONE, .state = ENTRY_WAITING};
+    ledger->used++;
+    return index;
+}
+
+void ledger_give_back(struct ledger *ledger, uint32_t index)
+{
+    struct entry *entry = &ledger->entries[index];
+    entry->state = ENTRY_FREE;
+    entry->generation++;
+    entry->next = ledger->free_first;
+    ledger->free_first = index;
+    ledger->used--;
+}

@@ -1,0 +1,44 @@
+/*
+ * The only door between threads: a queue of messages bound to the event loop of the one thread that
+ * reads it. Posting is open to any thread; everything else belongs to the reader's thread.
+ */
+#ifndef NEMOGATE_CORE_MAILBOX_H
+#define NEMOGATE_CORE_MAILBOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum mail_kind {
+    MAIL_STREAM_FOUND, /* to a shard: text is a stream's name for the slot */
+    MAIL_DRAIN,        /* to a shard: settle what is in flight, then give up all slots */
+    MAIL_HURRY,        /* to a shard: the drain takes too long */
+    MAIL_STOP,         /* to a shard: end at once */
+    MAIL_SLOT_RUNNING, /* to main: the slot publishes for the first time */
+    MAIL_SLOT_STOPPED, /* to main: count entries stay pending */
+};
+
+/* text is owned by the message: moved to the mailbox by mailbox_post and freed after its delivery.
+ */
+struct mail {
+    enum mail_kind kind;
+    unsigned slot;
+    uint64_t count;
+    char *text;
+    struct mail *next;
+};
+
+struct mailbox;
+struct event_base;
+
+/* deliver runs on the loop's thread, once per message in the order of posting, outside of any lock.
+ * Owned by the caller; NULL when memory or file descriptors are short. */
+struct mailbox *mailbox_new(struct event_base *base,
+                            void (*deliver)(void *context, const struct mail *mail), void *context);
+/* Only when nobody posts any more. Messages that were not delivered are dropped. */
+void mailbox_free(struct mailbox *mailbox);
+
+/* Any thread. text may be NULL and is copied. false: memory is short, nothing was posted. */
+bool mailbox_post(struct mailbox *mailbox, enum mail_kind kind, unsigned slot, uint64_t count,
+                  const char *text);
+
+#endif

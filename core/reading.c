@@ -1,0 +1,319 @@
+/*
+ * What a slot reads and when. A read names lanes and reserves room for COUNT entries of each until
+ * its reply, so that nothing is ever read without a place for it. While a lane is hot (its last
+ * reply was full) two reads are outstanding and none blocks; when all are cold one read of all
+ * lanes is parked in Redis, so that a new entry comes at once.
+ */
+#include "core/slot_private.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define COUNT_MAX 256u
+#define BLOCK_MS 1000u
+/* Where a parked read cannot name every lane it is cut short, so that the others get their turn. */
+#define BLOCK_PART_MS 50u
+/* Every so many reads of hot lanes all lanes are read. */
+#define SWEEP_EVERY 4u
+
+struct bytes *slot_arguments(struct slot *slot, size_t count)
+{
+    if (count > slot->argument_capacity) {
+        struct bytes *more = realloc(slot->arguments, count * 2 * sizeof *more);
+        if (more == NULL)
+            return NULL;
+        slot->arguments = more;
+        slot->argument_capacity = count * 2;
+    }
+    return slot->arguments;
+}
+
+bool reading_room(const struct outlet *outlet, size_t count)
+{
+    return outlet->used + outlet->reserved + count <= outlet->credits;
+}
+
+/* The op is the next to be answered. */
+static void await_entries(struct read_op *op)
+{
+    for (size_t i = 0; i < op->lane_count; i++)
+        op->lanes[i]->received = 0;
+}
+
+void reading_expect(struct slot *slot, struct read_op *op, bool blocking)
+{
+    ASSERT_ON_SHARD(slot);
+    assert(!op->busy);
+    op->busy = true;
+    op->blocking = blocking;
+    op->position = 0;
+    op->next = NULL;
+    *slot->ops_last = op;
+    slot->ops_last = &op->next;
+    for (size_t i = 0; i < op->lane_count; i++)
+        op->lanes[i]->outlet->reserved += op->per_lane;
+    if (slot->ops_first == op)
+        await_entries(op);
+}
+
+static void release_room(struct read_op *op)
+{
+    op->busy = false;
+    for (size_t i = 0; i < op->lane_count; i++)
+        op->lanes[i]->outlet->reserved -= op->per_lane;
+}
+
+void reading_answered(struct slot *slot, struct read_op *op)
+{
+    assert(slot->ops_first == op);
+    slot->ops_first = op->next;
+    if (slot->ops_first == NULL)
+        slot->ops_last = &slot->ops_first;
+    release_room(op);
+    if (slot->ops_first != NULL)
+        await_entries(slot->ops_first);
+}
+
+void reading_forget(struct slot *slot)
+{
+    for (struct read_op *op = slot->ops_first; op != NULL; op = op->next)
+        release_room(op);
+    slot->ops_first = NULL;
+    slot->ops_last = &slot->ops_first;
+    slot->waking = false;
+}
+
+/* ---- entries as they come ----------------------------------------------------------------- */
+
+static void on_stream(void *context, struct bytes name)
+{
+    struct slot *slot = context;
+    struct read_op *op = slot->ops_first;
+    /* Redis answers the streams in the order in which they were named, without those that are
+     * empty. */
+    while (op->position < op->lane_count &&
+           !bytes_equal(bytes_of(op->lanes[op->position]->name), name))
+        op->position++;
+    if (op->position == op->lane_count)
+        redis_link_fail(slot->read_link, "Redis answered a stream that was not asked for");
+}
+
+static void on_entry(void *context, const struct redis_entry *entry)
+{
+    struct slot *slot = context;
+    struct read_op *op = slot->ops_first;
+    if (op->position >= op->lane_count)
+        return;
+    struct lane *lane = op->lanes[op->position];
+    assert(lane->received < op->per_lane);
+    lane->received++;
+    if (op->history)
+        lane->cursor = entry->id;
+    /* What comes after the end of reading was decided stays pending for the next owner. */
+    if (slot->state != SLOT_HELD || (op->history && lane_was_alive(lane, entry->id)))
+        return;
+    flow_take(lane, entry);
+    if (!slot->input_paused &&
+        batch_pool_used(slot->batches) + 2 * REDIS_LINK_CHUNK > slot->bytes_max) {
+        slot->input_paused = true;
+        redis_link_pause(slot->read_link, true);
+    }
+}
+
+const struct redis_stream_sink reading_sink = {on_stream, on_entry};
+
+/* ---- asking ------------------------------------------------------------------------------- */
+
+static void begin_again(struct read_op *op, bool group_lost)
+{
+    for (size_t i = 0; i < op->lane_count; i++) {
+        struct lane *lane = op->lanes[i];
+        if (lane->state != LANE_LIVE)
+            continue;
+        lane->state = LANE_NEW;
+        lane->group_lost = group_lost;
+        lane_set_hot(lane, false);
+        lane->slot->lanes_waiting = true;
+    }
+}
+
+static void on_read(void *context, const struct redis_value *reply)
+{
+    struct slot *slot = context;
+    struct read_op *op = slot->ops_first;
+    if (reply != NULL && reply->type != REDIS_ERROR)
+        for (size_t i = 0; i < op->lane_count; i++)
+            if (op->lanes[i]->state == LANE_LIVE)
+                lane_set_hot(op->lanes[i], op->lanes[i]->received >= op->per_lane);
+    reading_answered(slot, op);
+    /* An error names no lane: each begins again by itself, and the guilty one is found by its own
+     * commands while its neighbours go on. */
+    if (reply != NULL && reply->type == REDIS_ERROR)
+        begin_again(op, redis_value_is_error(reply, "NOGROUP"));
+}
+
+static bool grow_lanes(struct slot *slot, struct read_op *op)
+{
+    if (op->lane_capacity >= slot->lane_count)
+        return true;
+    struct lane **more = realloc(op->lanes, slot->lane_capacity * sizeof(struct lane *));
+    if (more == NULL)
+        return false;
+    op->lanes = more;
+    op->lane_capacity = slot->lane_capacity;
+    return true;
+}
+
+/* The room for entries, and for their bytes, of the outlet that has most of it. */
+static size_t most_room(const struct slot *slot)
+{
+    size_t most = 0;
+    size_t used = batch_pool_used(slot->batches);
+    size_t bytes = slot->bytes_max > used ? slot->bytes_max - used : 0;
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
+        const struct outlet *outlet = &slot->outlets[i];
+        if (outlet->pool == NULL || outlet->used + outlet->reserved >= outlet->credits)
+            continue;
+        size_t room = outlet->credits - outlet->used - outlet->reserved;
+        size_t fit = bytes / (outlet->entry_bytes + 64);
+        room = fit < room ? fit : room;
+        most = room > most ? room : most;
+    }
+    return most;
+}
+
+/* Chooses the lanes of a read, from the rotation on; false when none has room. */
+static bool choose_lanes(struct slot *slot, struct read_op *op, bool hot_only)
+{
+    size_t candidates = hot_only ? slot->hot_lanes : slot->lane_count;
+    size_t share = most_room(slot) / (candidates * (slot->hot_lanes > 0 ? 2 : 1) + 1);
+    op->per_lane = share > COUNT_MAX ? COUNT_MAX : share < 1 ? 1 : (unsigned)share;
+    op->lane_count = 0;
+    for (size_t i = 0; i < slot->lane_count; i++) {
+        struct lane *lane = slot->lanes[(slot->rotation + i) % slot->lane_count];
+        if (lane->state != LANE_LIVE || (hot_only && !lane->hot))
+            continue;
+        struct outlet *outlet = lane->outlet;
+        if (!reading_room(outlet, op->per_lane))
+            continue;
+        outlet->reserved += op->per_lane; /* for the lanes chosen after it */
+        op->lanes[op->lane_count++] = lane;
+    }
+    for (size_t i = 0; i < op->lane_count; i++)
+        op->lanes[i]->outlet->reserved -= op->per_lane;
+    slot->rotation = (slot->rotation + 1) % slot->lane_count;
+    return op->lane_count > 0;
+}
+
+static void send_read(struct slot *slot, struct read_op *op, uint32_t block_ms)
+{
+    char count[16], block[16];
+    snprintf(count, sizeof count, "%u", op->per_lane);
+    snprintf(block, sizeof block, "%u", block_ms);
+    struct bytes *arguments = slot_arguments(slot, 10 + 2 * op->lane_count);
+    if (arguments == NULL)
+        return;
+    const char *const words[] = {"XREADGROUP",   "GROUP", slot->setting.config->redis.group,
+                                 slot->consumer, "COUNT", count,
+                                 "BLOCK",        block};
+    size_t n = 0;
+    for (size_t i = 0; i < (block_ms > 0 ? 8u : 6u); i++)
+        arguments[n++] = bytes_of(words[i]);
+    arguments[n++] = bytes_of("STREAMS");
+    for (size_t i = 0; i < op->lane_count; i++)
+        arguments[n++] = bytes_of(op->lanes[i]->name);
+    for (size_t i = 0; i < op->lane_count; i++)
+        arguments[n++] = bytes_of(">");
+    reading_expect(slot, op, block_ms > 0);
+    redis_link_read(slot->read_link, arguments, n, block_ms, on_read, slot);
+}
+
+/* Under load reads wait until a good part of the credits is free: many small reads cost more. */
+static bool worth_reading(const struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
+        const struct outlet *outlet = &slot->outlets[i];
+        if (outlet->pool != NULL &&
+            outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4)
+            return true;
+    }
+    return false;
+}
+
+static bool read_more(struct slot *slot)
+{
+    struct read_op *op = !slot->reads[0].busy ? &slot->reads[0] : &slot->reads[1];
+    const struct read_op *other = op == &slot->reads[0] ? &slot->reads[1] : &slot->reads[0];
+    bool hot = slot->hot_lanes > 0;
+    if (op->busy || (other->busy && (!hot || other->blocking)) || (hot && !worth_reading(slot)))
+        return false;
+    bool hot_only = hot && ++slot->hot_turns % SWEEP_EVERY != 0;
+    if (slot->lane_count == 0 || !grow_lanes(slot, op) || !choose_lanes(slot, op, hot_only))
+        return false;
+    uint32_t block_ms = hot ? 0 : op->lane_count < slot->lane_count ? BLOCK_PART_MS : BLOCK_MS;
+    send_read(slot, op, block_ms);
+    return true;
+}
+
+/* Lanes that are to begin, to go on with their history, or to be tried again. */
+static void serve_waiting(struct slot *slot)
+{
+    uint64_t now = net_now_ms();
+    slot->lanes_waiting = false;
+    for (size_t i = 0; i < slot->lane_count; i++) {
+        struct lane *lane = slot->lanes[i];
+        if (lane->state == LANE_QUARANTINED && now >= lane->retry_ms)
+            lane->state = LANE_NEW;
+        if (lane->state == LANE_NEW)
+            lane_begin(lane);
+        else if (lane->state == LANE_HISTORY && !lane->history.busy) {
+            lane_read_history(lane);
+            slot->lanes_waiting = slot->lanes_waiting || !lane->history.busy;
+        }
+    }
+}
+
+void reading_begin(struct slot *slot)
+{
+    for (size_t i = 0; i < slot->lane_count; i++) {
+        slot->lanes[i]->state = LANE_NEW;
+        lane_set_hot(slot->lanes[i], false);
+    }
+    slot->lanes_waiting = true;
+}
+
+void reading_refill(struct slot *slot)
+{
+    if (slot->input_paused && batch_pool_used(slot->batches) < slot->bytes_max / 2) {
+        slot->input_paused = false;
+        redis_link_pause(slot->read_link, false);
+    }
+    if (!slot->read_fenced || slot->input_paused)
+        return;
+    if (slot->lanes_waiting)
+        serve_waiting(slot);
+    while (read_more(slot))
+        continue;
+}
+
+static void on_woken(void *context, const struct redis_value *reply)
+{
+    (void)reply;
+    struct slot *slot = context;
+    slot->waking = false;
+}
+
+void reading_wake(struct slot *slot)
+{
+    bool parked = (slot->reads[0].busy && slot->reads[0].blocking) ||
+                  (slot->reads[1].busy && slot->reads[1].blocking);
+    if (!parked || slot->waking || !redis_link_is_ready(slot->write_link))
+        return;
+    char id[24];
+    snprintf(id, sizeof id, "%lld", (long long)redis_link_client_id(slot->read_link));
+    struct bytes arguments[] = {bytes_of("CLIENT"), bytes_of("UNBLOCK"), bytes_of(id)};
+    slot->waking = true;
+    redis_link_command(slot->write_link, arguments, 3, on_woken, slot);
+    redis_link_flush(slot->write_link);
+}

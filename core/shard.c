@@ -1,0 +1,190 @@
+/*
+ * The loop of a shard: one wait for events, then the end of the turn for every slot, where all that
+ * was gathered is written out.
+ */
+#include "core/shard.h"
+
+#include "transport/io.h"
+
+#include <event2/event.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+struct shard {
+    struct shard_setting setting;
+    struct log log;
+    struct net net;
+    struct mailbox *mailbox;
+    pthread_t thread;
+    bool running; /* the thread has been started */
+    bool ended;   /* MAIL_STOP has come */
+    struct tls_context *redis_tls;
+    struct tls_context **broker_tls;
+    struct slot **slots; /* by number; NULL: of another shard */
+};
+
+static bool load_tls(const struct config_tls *tls, const char *host, struct tls_context **context,
+                     char *error)
+{
+    struct tls_settings settings = {tls->ca_file, tls->cert_file, tls->key_file,
+                                    tls->server_name[0] != '\0' ? tls->server_name : host};
+    *context = tls_context_new(&settings, error);
+    return *context != NULL;
+}
+
+static bool load_all_tls(struct shard *shard, char *error)
+{
+    const struct config *config = shard->setting.config;
+    shard->broker_tls = calloc(config->broker_count, sizeof(struct tls_context *));
+    if (shard->broker_tls == NULL)
+        return false;
+    if (config->redis.url.tls &&
+        !load_tls(&config->redis.tls, config->redis.url.host, &shard->redis_tls, error))
+        return false;
+    for (size_t i = 0; i < config->broker_count; i++) {
+        const struct config_broker *broker = &config->brokers[i];
+        if (broker->url.tls &&
+            !load_tls(&broker->tls, broker->url.host, &shard->broker_tls[i], error))
+            return false;
+    }
+    return true;
+}
+
+static void for_each_slot(struct shard *shard, void (*act)(struct slot *slot))
+{
+    for (unsigned i = 0; i < shard->setting.config->slots; i++)
+        if (shard->slots[i] != NULL)
+            act(shard->slots[i]);
+}
+
+static void deliver(void *context, const struct mail *mail)
+{
+    struct shard *shard = context;
+    switch (mail->kind) {
+    case MAIL_STREAM_FOUND:
+        if (shard->slots[mail->slot] != NULL)
+            slot_add_stream(shard->slots[mail->slot], mail->text);
+        break;
+    case MAIL_DRAIN:
+        for_each_slot(shard, slot_drain);
+        break;
+    case MAIL_HURRY:
+        for_each_slot(shard, slot_hurry);
+        break;
+    case MAIL_STOP:
+        shard->ended = true;
+        break;
+    case MAIL_SLOT_RUNNING:
+    case MAIL_SLOT_STOPPED:
+        break; /* to main only */
+    }
+}
+
+static void on_running(void *context, unsigned slot)
+{
+    struct shard *shard = context;
+    mailbox_post(shard->setting.to_main, MAIL_SLOT_RUNNING, slot, 0, NULL);
+}
+
+static void on_stopped(void *context, unsigned slot, uint64_t pending)
+{
+    struct shard *shard = context;
+    mailbox_post(shard->setting.to_main, MAIL_SLOT_STOPPED, slot, pending, NULL);
+}
+
+static bool make_slots(struct shard *shard)
+{
+    const struct config *config = shard->setting.config;
+    for (unsigned i = shard->setting.index; i < config->slots; i += config->shards) {
+        struct slot_setting setting = {
+            .config = config,
+            .net = &shard->net,
+            .log = &shard->log,
+            .index = i,
+            .tag = shard->setting.tag,
+            .holder = shard->setting.holder,
+            .redis_tls = shard->redis_tls,
+            .broker_tls = shard->broker_tls,
+            .on_running = on_running,
+            .on_stopped = on_stopped,
+            .context = shard,
+        };
+        shard->slots[i] = slot_new(&setting);
+        if (shard->slots[i] == NULL)
+            return false;
+    }
+    return true;
+}
+
+static void *run(void *context)
+{
+    struct shard *shard = context;
+    bool more = false;
+    if (!make_slots(shard)) {
+        log_event(&shard->log, LOG_ERROR, "no memory for the slots of this shard",
+                  LOG_INT("slots", shard->setting.config->slots));
+        abort();
+    }
+    for_each_slot(shard, slot_start);
+    while (!shard->ended) {
+        event_base_loop(shard->net.base, EVLOOP_ONCE | (more ? EVLOOP_NONBLOCK : 0));
+        more = false;
+        for (unsigned i = 0; i < shard->setting.config->slots; i++)
+            if (shard->slots[i] != NULL)
+                more = slot_turn(shard->slots[i]) || more;
+    }
+    return NULL;
+}
+
+static void free_shard(struct shard *shard)
+{
+    for (unsigned i = 0; shard->slots != NULL && i < shard->setting.config->slots; i++)
+        slot_free(shard->slots[i]);
+    free(shard->slots);
+    mailbox_free(shard->mailbox);
+    net_close(&shard->net);
+    tls_context_free(shard->redis_tls);
+    for (size_t i = 0; shard->broker_tls != NULL && i < shard->setting.config->broker_count; i++)
+        tls_context_free(shard->broker_tls[i]);
+    free(shard->broker_tls);
+    free(shard);
+}
+
+struct shard *shard_new(const struct shard_setting *setting, char *error)
+{
+    struct shard *shard = calloc(1, sizeof *shard);
+    snprintf(error, IO_ERROR_TEXT, "no memory");
+    if (shard == NULL)
+        return NULL;
+    shard->setting = *setting;
+    shard->log = log_child(setting->log, LOG_INT("shard", setting->index));
+    shard->slots = calloc(setting->config->slots, sizeof(struct slot *));
+    if (shard->slots != NULL && net_open(&shard->net))
+        shard->mailbox = mailbox_new(shard->net.base, deliver, shard);
+    if (shard->mailbox == NULL || !load_all_tls(shard, error)) {
+        free_shard(shard);
+        return NULL;
+    }
+    return shard;
+}
+
+bool shard_start(struct shard *shard)
+{
+    shard->running = pthread_create(&shard->thread, NULL, run, shard) == 0;
+    return shard->running;
+}
+
+bool shard_post(struct shard *shard, enum mail_kind kind, unsigned slot, const char *text)
+{
+    return mailbox_post(shard->mailbox, kind, slot, 0, text);
+}
+
+void shard_join(struct shard *shard, struct slot_counts *sum)
+{
+    if (shard->running)
+        pthread_join(shard->thread, NULL);
+    for (unsigned i = 0; i < shard->setting.config->slots; i++)
+        if (shard->slots[i] != NULL)
+            slot_add_counts(shard->slots[i], sum);
+    free_shard(shard);
+}

@@ -1,0 +1,390 @@
+/*
+ * The life of a slot: it waits for its lease, carries entries while it holds it, and drains when it
+ * is told to. Whatever goes wrong with Redis or with the lease leads back to one of these states;
+ * entries themselves are the business of flow.c.
+ */
+#include "core/slot_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define TROUBLE_PERIOD_MS 30000u
+
+static void set_state(struct slot *slot, enum slot_state state)
+{
+    static const char *const names[] = {"stopped",  "waiting", "held",
+                                        "draining", "parting", "releasing"};
+    static const unsigned may_follow[] = {
+        [SLOT_STOPPED] = 1u << SLOT_WAITING,
+        [SLOT_WAITING] = 1u << SLOT_HELD | 1u << SLOT_STOPPED,
+        [SLOT_HELD] = 1u << SLOT_WAITING | 1u << SLOT_DRAINING,
+        [SLOT_DRAINING] = 1u << SLOT_PARTING | 1u << SLOT_STOPPED,
+        [SLOT_PARTING] = 1u << SLOT_RELEASING | 1u << SLOT_STOPPED,
+        [SLOT_RELEASING] = 1u << SLOT_STOPPED,
+    };
+    assert(may_follow[slot->state] & 1u << state);
+    log_event(&slot->log, LOG_DEBUG, "slot state", LOG_TEXT("from", names[slot->state]),
+              LOG_TEXT("to", names[state]));
+    slot->state = state;
+}
+
+/* ---- taking over, and losing it ----------------------------------------------------------- */
+
+static bool outlet_in_use(const struct outlet *outlet)
+{
+    for (size_t i = 0; i < outlet->slot->lane_count; i++)
+        if (outlet->slot->lanes[i]->outlet == outlet)
+            return true;
+    return false;
+}
+
+static void start_outlets(struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
+        struct outlet *outlet = &slot->outlets[i];
+        if (outlet->pool == NULL || outlet->started || !outlet_in_use(outlet))
+            continue;
+        outlet->started = true;
+        mqtt_pool_start(outlet->pool);
+    }
+}
+
+static void take_over(struct slot *slot)
+{
+    set_state(slot, SLOT_HELD);
+    log_event(&slot->log, LOG_INFO, "lease taken", LOG_TEXT("key", slot->lease_key));
+    slot->lease_trouble = (struct log_limit){0};
+    redis_link_start(slot->read_link);
+    start_outlets(slot);
+}
+
+static void clear_outlet(struct outlet *outlet)
+{
+    mqtt_pool_close(outlet->pool);
+    outlet->open = false;
+    outlet->started = false;
+    for (size_t i = 0; i < outlet->connections; i++) {
+        struct outbox *outbox = &outlet->outboxes[i];
+        outbox->entries = entry_queue_empty();
+        outbox->next_to_send = ENTRY_NONE;
+        outbox->sent = 0;
+        outbox->burying = false;
+        outbox->stopped = false;
+    }
+}
+
+/* Forgets every entry: all of them are pending in Redis. */
+static void clear_entries(struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        if (slot->outlets[i].pool != NULL)
+            clear_outlet(&slot->outlets[i]);
+    for (uint32_t i = 0; i < slot->ledger.size; i++)
+        if (ledger_entry(&slot->ledger, i)->state != ENTRY_FREE)
+            flow_forget(slot, i);
+    for (struct lane *lane = slot->owing; lane != NULL; lane = lane->next_owing) {
+        lane->owed = entry_queue_empty();
+        lane->acking = 0;
+    }
+}
+
+static void stop_links(struct slot *slot)
+{
+    redis_link_stop(slot->read_link);
+    redis_link_stop(slot->write_link);
+    reading_forget(slot);
+    slot->read_fenced = false;
+    slot->write_fenced = false;
+    slot->input_paused = false;
+}
+
+static void stop(struct slot *slot)
+{
+    uint64_t pending = slot->ledger.used;
+    stop_links(slot);
+    clear_entries(slot);
+    set_state(slot, SLOT_STOPPED);
+    slot->setting.on_stopped(slot->setting.context, slot->setting.index, pending);
+}
+
+/* The lease has, or may have, another owner: everything in memory is his business now. */
+static void lose(struct slot *slot, const char *why)
+{
+    log_event(&slot->log, LOG_ERROR,
+              "lease lost; the slot stops at once, what it held stays pending in Redis",
+              LOG_TEXT("reason", why), LOG_INT("entries", slot->ledger.used));
+    if (slot->state != SLOT_HELD) {
+        stop(slot);
+        return;
+    }
+    stop_links(slot);
+    clear_entries(slot);
+    lease_forget(slot->lease);
+    set_state(slot, SLOT_WAITING);
+    redis_link_start(slot->write_link);
+}
+
+static void on_granted(void *context, enum lease_role role, bool fresh)
+{
+    struct slot *slot = context;
+    if (fresh && slot->state != SLOT_WAITING) {
+        lose(slot, "it had run out, and another may have held it since");
+        return;
+    }
+    if (role == LEASE_WRITE) {
+        redis_link_proven(slot->write_link);
+        slot->link_trouble[LEASE_WRITE] = (struct log_limit){0};
+        slot->write_fenced = true;
+        if (slot->state == SLOT_WAITING)
+            take_over(slot);
+    } else {
+        redis_link_proven(slot->read_link);
+        slot->link_trouble[LEASE_READ] = (struct log_limit){0};
+        slot->read_fenced = true;
+        reading_begin(slot);
+    }
+}
+
+static void on_refused(void *context, struct bytes holder, uint64_t remaining_ms)
+{
+    struct slot *slot = context;
+    uint64_t held_back, now = net_now_ms();
+    uint64_t third = slot->setting.config->delivery.lease_ttl_ms / 3;
+    slot->lease_retry_ms = now + (remaining_ms < third ? remaining_ms + 1 : third);
+    if (slot->state != SLOT_WAITING) {
+        lose(slot, "another instance holds it");
+        return;
+    }
+    if (log_limit_pass(&slot->lease_trouble, now, TROUBLE_PERIOD_MS, &held_back))
+        log_event(&slot->log, LOG_INFO, "waiting for the lease", LOG_TEXT("key", slot->lease_key),
+                  LOG_BYTES("holder", holder), LOG_INT("remaining_ms", remaining_ms));
+}
+
+static void on_released(void *context)
+{
+    struct slot *slot = context;
+    if (slot->state == SLOT_RELEASING)
+        stop(slot);
+}
+
+const struct lease_events slot_lease_events = {on_granted, on_refused, on_released};
+
+/* ---- the Redis links ---------------------------------------------------------------------- */
+
+static void report_down(struct slot *slot, enum lease_role role, const char *reason,
+                        uint32_t retry_ms)
+{
+    uint64_t held_back;
+    if (log_limit_pass(&slot->link_trouble[role], net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
+        log_event(&slot->log, LOG_ERROR, "no connection to Redis",
+                  LOG_TEXT("link", role == LEASE_READ ? "read" : "write"),
+                  LOG_TEXT("reason", reason), LOG_INT("retry_ms", retry_ms),
+                  LOG_INT("repeated", held_back));
+}
+
+static void on_read_ready(void *context)
+{
+    struct slot *slot = context;
+    slot->input_paused = false;
+    lease_take(slot->lease, LEASE_READ, slot->read_link, slot->write_link);
+}
+
+static void on_read_down(void *context, const char *reason, uint32_t retry_ms)
+{
+    struct slot *slot = context;
+    slot->read_fenced = false;
+    slot->input_paused = false;
+    report_down(slot, LEASE_READ, reason, retry_ms);
+}
+
+static void on_write_ready(void *context)
+{
+    struct slot *slot = context;
+    lease_take(slot->lease, LEASE_WRITE, slot->write_link, slot->read_link);
+}
+
+static void on_write_down(void *context, const char *reason, uint32_t retry_ms)
+{
+    struct slot *slot = context;
+    slot->write_fenced = false;
+    acks_rewind(slot);
+    report_down(slot, LEASE_WRITE, reason, retry_ms);
+}
+
+const struct redis_link_events slot_read_events = {on_read_ready, on_read_down};
+const struct redis_link_events slot_write_events = {on_write_ready, on_write_down};
+
+/* ---- draining ----------------------------------------------------------------------------- */
+
+void slot_drain(struct slot *slot)
+{
+    ASSERT_ON_SHARD(slot);
+    if (slot->state == SLOT_WAITING) {
+        stop(slot);
+        return;
+    }
+    if (slot->state != SLOT_HELD)
+        return;
+    set_state(slot, SLOT_DRAINING);
+    if (slot->input_paused)
+        redis_link_pause(slot->read_link, false);
+    slot->input_paused = false;
+    reading_wake(slot);
+}
+
+static void release(struct slot *slot)
+{
+    redis_link_stop(slot->read_link);
+    reading_forget(slot);
+    if (!slot->write_fenced) {
+        stop(slot);
+        return;
+    }
+    set_state(slot, SLOT_RELEASING);
+    lease_release(slot->lease, slot->write_link);
+}
+
+void slot_hurry(struct slot *slot)
+{
+    ASSERT_ON_SHARD(slot);
+    if (slot->state == SLOT_DRAINING)
+        set_state(slot, SLOT_PARTING);
+    if (slot->state == SLOT_PARTING)
+        release(slot);
+}
+
+static bool has_parted(const struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        for (size_t n = 0; slot->outlets[i].started && n < slot->outlets[i].connections; n++)
+            if (!slot->outlets[i].outboxes[n].stopped)
+                return false;
+    return true;
+}
+
+/* Each step begins when the one before it is over: reads answered and publishes acknowledged, Redis
+ * told of it, brokers left, lease released. */
+static void go_on_draining(struct slot *slot)
+{
+    bool reading = slot->ops_first != NULL && redis_link_is_ready(slot->read_link);
+    if (slot->state == SLOT_DRAINING && !reading && flow_in_flight(slot) == 0 && acks_idle(slot)) {
+        set_state(slot, SLOT_PARTING);
+        for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+            if (slot->outlets[i].started)
+                mqtt_pool_stop(slot->outlets[i].pool);
+    }
+    if (slot->state == SLOT_PARTING && has_parted(slot))
+        release(slot);
+}
+
+/* ---- turns -------------------------------------------------------------------------------- */
+
+static void announce(struct slot *slot)
+{
+    if (slot->announced || !slot->read_fenced || slot->lanes_waiting)
+        return;
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        if (slot->outlets[i].started && !slot->outlets[i].open)
+            return;
+    slot->announced = true;
+    slot->setting.on_running(slot->setting.context, slot->setting.index);
+}
+
+static bool carry(struct slot *slot)
+{
+    bool more = false;
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        if (slot->outlets[i].started)
+            more = flow_pump(&slot->outlets[i]) || more;
+    acks_flush(slot);
+    reading_refill(slot);
+    announce(slot);
+    return more;
+}
+
+bool slot_turn(struct slot *slot)
+{
+    ASSERT_ON_SHARD(slot);
+    bool more = false;
+    /* Past the lease's deadline another may own the slot: nothing is sent to anyone until the lease
+     * has been confirmed. */
+    if (!lease_is_valid(slot->lease, net_now_ms()))
+        return false;
+    if (slot->state == SLOT_HELD)
+        more = carry(slot);
+    else if (slot->state == SLOT_DRAINING || slot->state == SLOT_PARTING) {
+        acks_flush(slot);
+        go_on_draining(slot);
+    }
+    if (slot->write_fenced)
+        redis_link_flush(slot->write_link);
+    if (slot->read_fenced)
+        redis_link_flush(slot->read_link);
+    return more;
+}
+
+void slot_on_tick(int fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    struct slot *slot = context;
+    uint64_t now = net_now_ms();
+    slot->lanes_waiting = slot->lane_count > 0; /* quarantined lanes may be due */
+    if (!redis_link_is_ready(slot->write_link))
+        return;
+    if (slot->state == SLOT_WAITING && slot->lease_retry_ms != 0 && now >= slot->lease_retry_ms) {
+        slot->lease_retry_ms = 0;
+        lease_take(slot->lease, LEASE_WRITE, slot->write_link, slot->read_link);
+    } else if (slot->write_fenced && slot->state != SLOT_STOPPED && slot->state != SLOT_RELEASING &&
+               lease_renewal_due(slot->lease, now)) {
+        lease_renew(slot->lease, slot->write_link);
+    }
+}
+
+void slot_start(struct slot *slot)
+{
+    ASSERT_ON_SHARD(slot);
+    set_state(slot, SLOT_WAITING);
+    redis_link_start(slot->write_link);
+}
+
+static bool grow_lanes(struct slot *slot)
+{
+    if (slot->lane_count < slot->lane_capacity)
+        return true;
+    size_t capacity = slot->lane_capacity == 0 ? 16 : slot->lane_capacity * 2;
+    struct lane **more = realloc(slot->lanes, capacity * sizeof *more);
+    if (more == NULL)
+        return false;
+    slot->lanes = more;
+    slot->lane_capacity = capacity;
+    return true;
+}
+
+void slot_add_stream(struct slot *slot, const char *name)
+{
+    ASSERT_ON_SHARD(slot);
+    struct lane *lane = grow_lanes(slot) ? lane_new(slot, name) : NULL;
+    if (lane == NULL) {
+        log_event(&slot->log, LOG_ERROR, "no memory, or no route, for a stream",
+                  LOG_TEXT("stream", name));
+        return;
+    }
+    slot->lanes[slot->lane_count++] = lane;
+    slot->lanes_waiting = true;
+    log_event(&slot->log, LOG_INFO, "stream taken up", LOG_TEXT("stream", name),
+              LOG_TEXT("broker", lane->outlet->broker->name));
+    if (slot->state == SLOT_HELD) {
+        start_outlets(slot);
+        reading_wake(slot);
+    }
+}
+
+void slot_add_counts(const struct slot *slot, struct slot_counts *sum)
+{
+    sum->read += slot->counts.read;
+    sum->published += slot->counts.published;
+    sum->settled += slot->counts.settled;
+    sum->acked += slot->counts.acked;
+    sum->dead_letters += slot->counts.dead_letters;
+}

@@ -1,0 +1,67 @@
+/*
+ * A slot: the unit of ownership and parallelism. It holds a lease, two Redis links, and for each
+ * broker in use a pool of MQTT connections; its streams are lanes. It lives on one shard's thread,
+ * and every function here belongs to that thread.
+ */
+#ifndef NEMOGATE_CORE_SLOT_H
+#define NEMOGATE_CORE_SLOT_H
+
+#include "core/config.h"
+#include "core/log.h"
+#include "transport/channel.h"
+
+struct slot;
+
+/* What a slot needs from its shard; all borrowed for its life. */
+struct slot_setting {
+    const struct config *config;
+    const struct net *net;
+    const struct log *log; /* the shard's */
+    unsigned index;
+    const char *tag;                       /* of the installation, part of the client identifiers */
+    const char *holder;                    /* this process, in leases */
+    struct tls_context *redis_tls;         /* NULL: plain */
+    struct tls_context *const *broker_tls; /* one per broker of the configuration; NULL: plain */
+    void (*on_running)(void *context, unsigned slot);
+    /* The slot has drained and released its lease. pending entries were read, or handed to a broker
+     * without its acknowledgement, and wait in Redis. */
+    void (*on_stopped)(void *context, unsigned slot, uint64_t pending);
+    void *context;
+};
+
+/* Owned by the caller; NULL: memory is short. */
+struct slot *slot_new(const struct slot_setting *setting);
+/* Not from one of its own callbacks. */
+void slot_free(struct slot *slot);
+
+/* Connects, waits for the lease, then carries entries until it is told to drain. */
+void slot_start(struct slot *slot);
+/* A stream whose slot this is has been found. Once for each name. */
+void slot_add_stream(struct slot *slot, const char *name);
+/* Stops reading, waits for what is in flight, acknowledges it, disconnects, releases the lease,
+ * then calls on_stopped. */
+void slot_drain(struct slot *slot);
+/* Ends a drain that takes too long: what is in flight stays pending in Redis. The lease is still
+ * released if Redis answers. */
+void slot_hurry(struct slot *slot);
+
+/* The end of a loop turn: publishes, acknowledges, reads. true: there is more to do at once. */
+bool slot_turn(struct slot *slot);
+
+/* The slot of a stream: FNV-1a over the name's bytes, modulo the number of slots. The same on every
+ * instance and in every version. */
+unsigned slot_of_stream(const char *name, unsigned slots);
+
+/* Where Redis is, for any link to it. Borrows the configuration. */
+struct endpoint slot_redis_endpoint(const struct config_redis *redis, struct tls_context *tls);
+
+struct slot_counts {
+    uint64_t read;
+    uint64_t published;
+    uint64_t settled;
+    uint64_t acked;
+    uint64_t dead_letters;
+};
+void slot_add_counts(const struct slot *slot, struct slot_counts *sum);
+
+#endif

@@ -1,0 +1,242 @@
+/*
+ * Building a slot and taking it apart: names, links, outlets, the ledger and its sizes. Nothing
+ * here runs while the slot is alive.
+ */
+#include "core/slot_private.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Of each publish that may be in flight, how many entries may be unsettled: one in flight, one read
+ * ahead, and one whose XACK is on its way. */
+#define CREDITS_PER_INFLIGHT 3u
+#define CREDITS_MIN 512u
+#define CREDITS_MAX 262144u
+#define TICK_MIN_MS 50u
+#define TICK_MAX_MS 500u
+
+unsigned slot_of_stream(const char *name, unsigned slots)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (; *name != '\0'; name++)
+        hash = (hash ^ (uint8_t)*name) * 1099511628211u;
+    return (unsigned)((hash ^ hash >> 32) % slots);
+}
+
+static char *format(const char *pattern, ...) __attribute__((format(printf, 1, 2)));
+
+static char *format(const char *pattern, ...)
+{
+    char *text = NULL;
+    va_list arguments;
+    va_start(arguments, pattern);
+    if (vasprintf(&text, pattern, arguments) < 0)
+        text = NULL;
+    va_end(arguments);
+    return text;
+}
+
+static uint64_t seed(const struct slot *slot, unsigned salt)
+{
+    return net_now_us() * 2654435761u + slot->setting.index * 1000003u + salt;
+}
+
+static const char *given(const char *text)
+{
+    return text[0] != '\0' ? text : NULL;
+}
+
+struct endpoint slot_redis_endpoint(const struct config_redis *redis, struct tls_context *tls)
+{
+    return (struct endpoint){.host = given(redis->url.host),
+                             .port = redis->url.port,
+                             .path = given(redis->url.path),
+                             .tls = tls};
+}
+
+static bool open_links(struct slot *slot)
+{
+    const struct config *config = slot->setting.config;
+    static const char *const roles[LEASE_ROLES] = {"read", "write"};
+    for (int role = 0; role < LEASE_ROLES; role++) {
+        slot->link_names[role] =
+            format("nemogate:%s:slot-%u:%s", config->instance, slot->setting.index, roles[role]);
+        if (slot->link_names[role] == NULL)
+            return false;
+        slot->link_config[role] = (struct redis_link_config){
+            .endpoint = slot_redis_endpoint(&config->redis, slot->setting.redis_tls),
+            .username = given(config->redis.username),
+            .password = config->redis.password,
+            .database = config->redis.url.database,
+            .client_name = slot->link_names[role],
+            .connect_timeout_ms = 5000,
+            .reply_timeout_ms = 5000,
+        };
+    }
+    slot->read_link = redis_link_new(slot->setting.net, &slot->link_config[LEASE_READ],
+                                     &slot_read_events, &reading_sink, slot, seed(slot, 1));
+    slot->write_link = redis_link_new(slot->setting.net, &slot->link_config[LEASE_WRITE],
+                                      &slot_write_events, NULL, slot, seed(slot, 2));
+    return slot->read_link != NULL && slot->write_link != NULL;
+}
+
+static size_t credits_of(const struct config_broker *broker)
+{
+    size_t credits = (size_t)broker->connections * broker->inflight * CREDITS_PER_INFLIGHT;
+    return credits < CREDITS_MIN ? CREDITS_MIN : credits > CREDITS_MAX ? CREDITS_MAX : credits;
+}
+
+static bool is_routed(const struct config *config, size_t broker)
+{
+    for (size_t i = 0; i < config->route_count; i++)
+        if (config->routes[i].broker == broker)
+            return true;
+    return false;
+}
+
+static bool open_pool(struct outlet *outlet, struct tls_context *tls, unsigned salt)
+{
+    const struct config_broker *broker = outlet->broker;
+    outlet->conn_config = (struct mqtt_conn_config){
+        .endpoint = {.host = given(broker->url.host), .port = broker->url.port, .tls = tls},
+        .version = broker->protocol == CONFIG_PROTOCOL_5 ? MQTT_5_0 : MQTT_3_1_1,
+        .client_id = outlet->client_id_prefix,
+        .username = given(broker->username),
+        .password = broker->password,
+        .keep_alive_s = (uint16_t)(broker->keepalive_ms / 1000),
+        .connect_timeout_ms = broker->connect_timeout_ms,
+        .puback_timeout_ms = broker->puback_timeout_ms,
+        .inflight = (uint16_t)broker->inflight,
+        .status_topic = given(broker->status_topic),
+    };
+    outlet->pool =
+        mqtt_pool_new(outlet->slot->setting.net, &outlet->conn_config, outlet->connections,
+                      &flow_events, outlet->contexts, seed(outlet->slot, salt));
+    return outlet->pool != NULL;
+}
+
+static bool open_outlet(struct slot *slot, size_t index)
+{
+    struct outlet *outlet = &slot->outlets[index];
+    const struct config_broker *broker = &slot->setting.config->brokers[index];
+    outlet->slot = slot;
+    outlet->broker = broker;
+    outlet->log = log_child(&slot->log, LOG_TEXT("broker", broker->name));
+    outlet->connections = broker->connections;
+    outlet->credits = credits_of(broker);
+    outlet->entry_bytes = 512;
+    outlet->client_id_prefix =
+        format("%s-%s-%u", broker->client_id_prefix, slot->setting.tag, slot->setting.index);
+    outlet->outboxes = calloc(outlet->connections, sizeof *outlet->outboxes);
+    outlet->contexts = calloc(outlet->connections, sizeof *outlet->contexts);
+    if (outlet->client_id_prefix == NULL || outlet->outboxes == NULL || outlet->contexts == NULL)
+        return false;
+    for (size_t i = 0; i < outlet->connections; i++) {
+        struct outbox *outbox = &outlet->outboxes[i];
+        outbox->outlet = outlet;
+        outbox->index = i;
+        outbox->entries = entry_queue_empty();
+        outbox->next_to_send = ENTRY_NONE;
+        outbox->log = log_child(&outlet->log, LOG_INT("connection", i));
+        outlet->contexts[i] = outbox;
+    }
+    if (!open_pool(outlet, slot->setting.broker_tls[index], 16 + (unsigned)index))
+        return false;
+    for (size_t i = 0; i < outlet->connections; i++)
+        outlet->outboxes[i].conn = mqtt_pool_connection(outlet->pool, i);
+    return true;
+}
+
+static bool open_outlets(struct slot *slot)
+{
+    const struct config *config = slot->setting.config;
+    size_t credits = 0;
+    slot->outlets = calloc(config->broker_count, sizeof *slot->outlets);
+    if (slot->outlets == NULL)
+        return false;
+    for (size_t i = 0; i < config->broker_count; i++) {
+        if (!is_routed(config, i))
+            continue;
+        if (!open_outlet(slot, i))
+            return false;
+        credits += slot->outlets[i].credits;
+    }
+    return ledger_open(&slot->ledger, (uint32_t)credits);
+}
+
+static bool open_lease(struct slot *slot)
+{
+    const struct config *config = slot->setting.config;
+    slot->consumer = format("slot-%u", slot->setting.index);
+    slot->lease_key = format("nemogate:{%s}:lease:%u", config->redis.group, slot->setting.index);
+    if (slot->consumer == NULL || slot->lease_key == NULL)
+        return false;
+    slot->lease = lease_new(slot->lease_key, slot->setting.holder, config->delivery.lease_ttl_ms,
+                            &slot_lease_events, slot);
+    return slot->lease != NULL;
+}
+
+static bool open_tick(struct slot *slot)
+{
+    uint32_t ms = slot->setting.config->delivery.lease_ttl_ms / 10;
+    ms = ms < TICK_MIN_MS ? TICK_MIN_MS : ms > TICK_MAX_MS ? TICK_MAX_MS : ms;
+    struct timeval period = {ms / 1000, (suseconds_t)(ms % 1000) * 1000};
+    slot->tick = event_new(slot->setting.net->base, -1, EV_PERSIST, slot_on_tick, slot);
+    return slot->tick != NULL && event_add(slot->tick, &period) == 0;
+}
+
+struct slot *slot_new(const struct slot_setting *setting)
+{
+    struct slot *slot = calloc(1, sizeof *slot);
+    if (slot == NULL)
+        return NULL;
+    slot->setting = *setting;
+    slot->thread = pthread_self();
+    slot->log = log_child(setting->log, LOG_INT("slot", setting->index));
+    slot->ops_last = &slot->ops_first;
+    slot->bytes_max = setting->config->delivery.inflight_bytes / setting->config->slots;
+    slot->batches = batch_pool_new();
+    if (slot->batches == NULL || !open_lease(slot) || !open_links(slot) || !open_outlets(slot) ||
+        !open_tick(slot)) {
+        slot_free(slot);
+        return NULL;
+    }
+    return slot;
+}
+
+static void close_outlet(struct outlet *outlet)
+{
+    mqtt_pool_free(outlet->pool);
+    free(outlet->outboxes);
+    free(outlet->contexts);
+    free(outlet->client_id_prefix);
+}
+
+void slot_free(struct slot *slot)
+{
+    if (slot == NULL)
+        return;
+    if (slot->tick != NULL)
+        event_free(slot->tick);
+    redis_link_free(slot->read_link);
+    redis_link_free(slot->write_link);
+    for (size_t i = 0; slot->outlets != NULL && i < slot->setting.config->broker_count; i++)
+        close_outlet(&slot->outlets[i]);
+    free(slot->outlets);
+    ledger_close(&slot->ledger);
+    batch_pool_free(slot->batches);
+    for (size_t i = 0; i < slot->lane_count; i++)
+        lane_free(slot->lanes[i]);
+    free(slot->lanes);
+    free(slot->reads[0].lanes);
+    free(slot->reads[1].lanes);
+    free(slot->arguments);
+    lease_free(slot->lease);
+    free(slot->lease_key);
+    free(slot->consumer);
+    for (int role = 0; role < LEASE_ROLES; role++)
+        free(slot->link_names[role]);
+    free(slot);
+}

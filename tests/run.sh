@@ -1,0 +1,89 @@
+#!/bin/bash
+# All tests: installs what they need, builds, runs the unit tests (Criterion through ctest) and the
+# integration tests (pytest against real Redis and Mosquitto), and closes with a line
+# "N passed, N failed". Exit status 0 only if nothing failed.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=/usr/bin/python3
+san=
+unit=yes
+integration=yes
+pytest_arguments=()
+
+usage() {
+    cat <<END
+usage: tests/run.sh [--san asan|tsan] [--unit | --integration [PYTEST ARGUMENTS...]]
+  --san          build with AddressSanitizer and UBSan, or with ThreadSanitizer; a report of theirs
+                 is a failed test. The integration tests then use smaller counts
+  --unit         only the unit tests
+  --integration  only the integration tests; what follows goes to pytest, e.g. -k drain -x
+END
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --san)
+        san=${2:-}
+        [ "$san" = asan ] || [ "$san" = tsan ] || { usage >&2 && exit 2; }
+        shift
+        ;;
+    --unit) integration=no ;;
+    --integration)
+        unit=no
+        shift
+        pytest_arguments=("$@")
+        break
+        ;;
+    --help | -h) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+    esac
+    shift
+done
+[ "$unit$integration" != nono ] || { usage >&2 && exit 2; }
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+
+build=$root/build/${san:-tests}
+results=$build/results
+say "packages"
+"$root/deploy/install-deps.sh" tests
+
+say "build in ${build#"$root/"}"
+if [ -n "$san" ]; then
+    preset=(--preset "$san")
+else
+    preset=(-G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo)
+fi
+cmake "${preset[@]}" -S "$root" -B "$build" -DBUILD_TESTS=ON
+cmake --build "$build" -j 2
+rm -rf "$results"
+mkdir -p "$results/sanitizer"
+
+# gcc 12's ThreadSanitizer cannot map its shadow when the kernel randomises addresses too widely.
+wrap=()
+if [ "$san" = tsan ] && setarch -R true 2>/dev/null; then
+    wrap=(setarch -R)
+fi
+common=log_path=$results/sanitizer/report
+export ASAN_OPTIONS=$common:detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS=$common:print_stacktrace=1
+export TSAN_OPTIONS=$common:second_deadlock_stack=1:history_size=4
+
+if [ "$unit" = yes ]; then
+    say "unit tests"
+    "${wrap[@]}" ctest --test-dir "$build" --output-on-failure -j 2 --no-tests=error \
+        --output-junit "$results/unit.xml" --test-output-size-passed 1000000 || true
+fi
+if [ "$integration" = yes ]; then
+    say "integration tests"
+    cd "$root"
+    NEMOGATE_BINARY=$build/nemogate NEMOGATE_SAN=$san PYTHONDONTWRITEBYTECODE=1 \
+        "${wrap[@]}" "$python" -m pytest -p no:cacheprovider -ra --durations=10 \
+        --junitxml="$results/integration.xml" tests/integration "${pytest_arguments[@]}" || true
+fi
+
+say "results"
+"$python" -B "$root/tests/sum_results.py" "$results" "$unit" "$integration"
