@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define PUBACK_SIZE_MIN 4 /* [MQTT 5.0, 3.4]: without reason code and properties */
 #define SILENCE_NS UINT64_C(10000000000)
@@ -95,7 +96,7 @@ static void ring_fill(struct ring *ring, const struct options *options, size_t w
 static void lane_open(struct lane *lane, const struct options *options, size_t index)
 {
     char client_id[48];
-    snprintf(client_id, sizeof client_id, "blaster-%zu", index);
+    snprintf(client_id, sizeof client_id, "blaster-%d-%zu", (int)getpid(), index);
     wire_open(&lane->wire, options->host, options->port, options->ca_file);
     uint16_t maximum =
         raw_handshake(&lane->wire, options->v3 ? RAW_MQTT_3_1_1 : RAW_MQTT_5, client_id);

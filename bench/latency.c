@@ -259,13 +259,16 @@ int main(int argc, char **argv)
         latency->took_us[i] = -1;
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
 
+    char client_id[48];
+    snprintf(client_id, sizeof client_id, "latency-subscriber-%d", (int)getpid());
     wire_open(&latency->subscriber, options->host, options->mqtt_port, options->ca_file);
-    raw_handshake(&latency->subscriber, latency->version, "latency-subscriber");
+    raw_handshake(&latency->subscriber, latency->version, client_id);
     raw_subscribe(&latency->subscriber, latency->version, SAMPLE_TOPIC_PREFIX "#",
                   (unsigned)options->qos);
     if (options->redis_port == 0) {
+        snprintf(client_id, sizeof client_id, "latency-publisher-%d", (int)getpid());
         wire_open(&latency->publisher, options->host, options->mqtt_port, options->ca_file);
-        raw_handshake(&latency->publisher, latency->version, "latency-publisher");
+        raw_handshake(&latency->publisher, latency->version, client_id);
         latency->payload = must_alloc(options->payload, 1);
         sample_payload(latency->payload, options->payload, 0);
     } else {

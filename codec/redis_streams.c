@@ -108,7 +108,8 @@ static bool grow_scratch(struct redis_reader *reader, size_t size)
 static bool add_text(struct redis_reader *reader, struct bytes text)
 {
     size_t size = reader->scratch_used + text.length;
-    if (size > reader->scratch_size && !grow_scratch(reader, size))
+    bool fits = reader->scratch != NULL && size <= reader->scratch_size;
+    if (!fits && !grow_scratch(reader, size))
         return false;
     uint8_t *copy = reader->scratch + reader->scratch_used;
     if (text.length > 0)

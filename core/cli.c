@@ -88,7 +88,7 @@ static enum cli_result set_config(const struct command *command, const char *fil
 {
     if (cli->config_file != NULL)
         return refuse(errors, "--config is given more than once", NULL, command);
-    if (file == NULL || file[0] == '\0')
+    if (file == NULL || file[0] == '\0' || strncmp(file, "--", 2) == 0)
         return refuse(errors, "--config needs a file", NULL, command);
     cli->config_file = file;
     return CLI_COMMAND;

@@ -77,20 +77,27 @@ struct margin {
     bool in_item;   /* the next key is the first of a list's item */
 };
 
-/* A comment has its '#' in the first column and no blank behind it where it is a key: taking the
- * '#' away and nothing else makes the key count. */
+/* What explains is indented like what it explains; a key that is commented out has its '#' in the
+ * first column instead: taking the '#' away, and nothing else, makes it count. */
 static void write_key(const struct config_key *key, struct margin *margin, FILE *out)
 {
     int indent = (int)margin->depth * 2;
-    fprintf(out, "# %*s%s (", indent, "", key->help);
-    config_range_write(key, out);
-    fputs(")\n", out);
     bool commented = margin->commented || !key->required;
-    fprintf(out, "%s%*s%s%s:", commented ? "#" : "", margin->in_item ? indent - 2 : indent, "",
+    fprintf(out, "%*s# %s (", indent, "", key->help);
+    config_range_write(key, out);
+    fprintf(out, ")\n%s%*s%s%s:", commented ? "#" : "", margin->in_item ? indent - 2 : indent, "",
             margin->in_item ? "- " : "", key->name);
     write_value(key, out);
     fputc('\n', out);
     margin->in_item = false;
+}
+
+static void write_section_head(const struct config_section_info *info, size_t depth, bool is_inner,
+                               FILE *out)
+{
+    int indent = info->is_list ? 0 : (int)(depth - 1) * 2;
+    fprintf(out, "%s%*s# %s\n", is_inner ? "" : "\n", indent, "", info->help);
+    fprintf(out, "%s%*s%s:\n", is_inner ? "#" : "", indent, "", info->name);
 }
 
 static void write_section(enum config_section section, size_t depth, FILE *out)
@@ -101,11 +108,8 @@ static void write_section(enum config_section section, size_t depth, FILE *out)
     bool is_root = section == CONFIG_SECTION_ROOT;
     bool is_inner = !is_root && info->parent != CONFIG_SECTION_ROOT;
     struct margin margin = {.depth = depth, .commented = is_inner, .in_item = info->is_list};
-    if (!is_root) {
-        int indent = info->is_list ? 0 : (int)(depth - 1) * 2;
-        fprintf(out, "%s# %*s%s\n", is_inner ? "" : "\n", indent, "", info->help);
-        fprintf(out, "%s%*s%s:\n", is_inner ? "#" : "", indent, "", info->name);
-    }
+    if (!is_root)
+        write_section_head(info, depth, is_inner, out);
     for (size_t i = 0; i < count; i++)
         if (keys[i].section == section)
             write_key(&keys[i], &margin, out);
@@ -118,9 +122,9 @@ static void write_section(enum config_section section, size_t depth, FILE *out)
 
 void config_write_sample(FILE *out)
 {
-    fputs("# Configuration of nemogate. Lines that begin with '#' and a key show its default: take "
-          "the\n# '#' away to change it. ${NAME} is replaced by that variable of the environment, "
-          "$$ is a\n# dollar. Secrets belong in files.\n\n",
+    fputs("# Configuration of nemogate. Where a line begins with '#', a key shows its default:\n"
+          "# take the '#' away to change it. ${NAME} is replaced by that variable of the\n"
+          "# environment, $$ is a dollar. Passwords belong in files.\n\n",
           out);
     write_section(CONFIG_SECTION_ROOT, 0, out);
 }

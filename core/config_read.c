@@ -172,13 +172,24 @@ struct nearest {
 static void consider(struct nearest *nearest, const char *name, const char *known,
                      enum config_section section, enum config_section here)
 {
-    /* A name of this section is meant more often than the same one elsewhere. */
+    /* A name of this section with a slip in it is meant more often than the same one elsewhere. */
     size_t apart = unlikeness(name, known);
     if (apart == SIZE_MAX || known[0] == '\0')
         return;
-    apart = apart * 2 + (section != here ? 1 : 0);
+    apart = apart * 2 + (section != here ? 3 : 0);
     if (apart < nearest->unlikeness)
         *nearest = (struct nearest){known, section, apart};
+}
+
+/* A key that does not look like one is not repeated: it may be a value, even a secret, that has
+ * come to the wrong place. */
+static void unknown_path(const struct place *place, const char *key, char path[CONFIG_PATH_TEXT])
+{
+    size_t length = strlen(key);
+    bool looks_like_key = length > 0 && length <= NAME_MAX_COMPARED &&
+                          strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                      "0123456789_-") == length;
+    join_path(place->path, looks_like_key ? key : "(not shown)", path);
 }
 
 static void report_unknown(struct config_reading *r, const struct place *place,
@@ -193,20 +204,18 @@ static void report_unknown(struct config_reading *r, const struct place *place,
         consider(&nearest, node->key, KEYS[i].name, KEYS[i].section, place->section);
     for (size_t i = 0; i < CONFIG_SECTION_COUNT; i++)
         consider(&nearest, node->key, SECTIONS[i].name, SECTIONS[i].parent, place->section);
-    char shown[CONFIG_SHOWN_TEXT];
-    config_show(NULL, node->key, shown);
-    const char *in = place->path[0] != '\0' ? place->path : "the configuration";
+    char path[CONFIG_PATH_TEXT];
+    char meant[CONFIG_PATH_TEXT];
+    unknown_path(place, node->key, path);
     if (nearest.name == NULL) {
         config_fault_at(r->report, node->key_line, node->key_column,
-                        "%s: %s is not a key that is known here; nemogate config-doc lists all", in,
-                        shown);
+                        "%s: this key is not known; nemogate config-doc lists all", path);
         return;
     }
-    char path[CONFIG_PATH_TEXT];
-    config_table_path(nearest.section, nearest.name, path);
+    config_table_path(nearest.section, nearest.name, meant);
     config_fault_at(r->report, node->key_line, node->key_column,
-                    "%s: %s is not a key that is known here; did you mean '%s'?", in, shown,
-                    nearest.section == place->section ? nearest.name : path);
+                    "%s: this key is not known; did you mean '%s'?", path,
+                    nearest.section == place->section ? nearest.name : meant);
 }
 
 /* ---- Values ------------------------------------------------------------------------------- */

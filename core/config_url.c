@@ -93,9 +93,10 @@ static bool read_host(struct config_value *value, const char *at, const char *en
 static bool read_authority(struct config_value *value, const char *at, const char *end,
                            struct config_url *url)
 {
-    const char *bracket = *at == '[' ? memchr(at, ']', (size_t)(end - at)) : NULL;
+    const char *bracket = memchr(at, ']', (size_t)(end - at)); /* its colons are no port's */
     const char *from = bracket != NULL ? bracket : at;
-    const char *colon = memchr(from, ':', (size_t)(end - from));
+    const char *colon =
+        *at == '[' && bracket == NULL ? NULL : memchr(from, ':', (size_t)(end - from));
     if (colon != NULL) {
         unsigned port = 0;
         if (!read_number(colon + 1, end, UINT16_MAX, &port) || port == 0)

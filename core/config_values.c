@@ -215,14 +215,25 @@ static bool read_text(struct config_value *value, const char *text, void *field)
 
 static const struct type_info *type_info(enum config_type type);
 
+/* Letters and ranges, such as "a-z0-9_-"; a '-' at the end is itself. */
+static bool is_in_set(char c, const char *set)
+{
+    while (*set != '\0') {
+        bool is_range = set[1] == '-' && set[2] != '\0';
+        if (c >= set[0] && c <= set[is_range ? 2 : 0])
+            return true;
+        set += is_range ? 3 : 1;
+    }
+    return false;
+}
+
 static bool read_name(struct config_value *value, const char *text, void *field)
 {
-    char one[64];
-    snprintf(one, sizeof one, "[%s]", type_info(value->key->type)->set);
+    const char *set = type_info(value->key->type)->set;
     if (!length_fits(value, text))
         return false;
     for (const char *at = text; *at != '\0'; at++)
-        if (!config_pattern_matches(one, (const char[]){*at, '\0'}))
+        if (!is_in_set(*at, set))
             return fail(value, "holds a character that is not allowed here");
     return store_text(value, text, field);
 }
@@ -363,7 +374,7 @@ static const struct type_info TYPES[] = {
     [CONFIG_TYPE_SECONDS] = {"duration", "a duration in whole seconds from ", NULL, NULL, NULL,
                              read_duration},
     [CONFIG_TYPE_SIZE] = {"size", "a size from ", NULL, NULL, NULL, read_size},
-    [CONFIG_TYPE_BOOL] = {"true or false", "", NULL, NULL, BOOLS, read_bool},
+    [CONFIG_TYPE_BOOL] = {"bool", "", "true or false", NULL, BOOLS, read_bool},
     [CONFIG_TYPE_TEXT] = {"text", "a text of ", NULL, NULL, NULL, read_text},
     [CONFIG_TYPE_INSTANCE] = {"name", "a name like ", NULL, "A-Za-z0-9._-", NULL, read_name},
     [CONFIG_TYPE_NAME] = {"name", "a name like ", NULL, "A-Za-z0-9._-", NULL, read_name},
@@ -379,9 +390,9 @@ static const struct type_info TYPES[] = {
     [CONFIG_TYPE_FILE] = {"file", "", "a readable file", NULL, NULL, read_file},
     [CONFIG_TYPE_KEY_FILE] = {"file", "", "a readable file", NULL, NULL, read_file},
     [CONFIG_TYPE_PASSWORD_FILE] = {"file", "", "a readable file", NULL, NULL, read_text},
-    [CONFIG_TYPE_SITE_TEMPLATE] = {"topic", "a text that may hold ", "{site}", NULL, NULL,
+    [CONFIG_TYPE_SITE_TEMPLATE] = {"topic", "a text that ", "may hold {site}", NULL, NULL,
                                    read_template},
-    [CONFIG_TYPE_CLIENT_TEMPLATE] = {"topic", "a text that may hold ", "{client_id}", NULL, NULL,
+    [CONFIG_TYPE_CLIENT_TEMPLATE] = {"topic", "a text that ", "may hold {client_id}", NULL, NULL,
                                      read_template},
     [CONFIG_TYPE_REDIS_URL] = {"URL", "", REDIS_URLS, NULL, NULL, read_url},
     [CONFIG_TYPE_MQTT_URL] = {"URL", "", "mqtt://HOST:PORT or mqtts://HOST:PORT", NULL, NULL,

@@ -91,20 +91,24 @@ static void encode(struct lane *lane, const struct stream_entry *in, struct entr
     lane->outlet->entry_bytes += size / 16 - lane->outlet->entry_bytes / 16;
 }
 
-/* Pending, but trimmed or deleted by others: there is nothing left to publish. */
-static void take_gone(struct lane *lane, uint32_t index, struct stream_id id)
+void flow_report_gone(struct lane *lane, struct bytes id)
 {
     struct slot *slot = lane->slot;
     uint64_t held_back;
-    if (log_limit_pass(&slot->gone_trouble, net_now_ms(), TROUBLE_PERIOD_MS, &held_back)) {
-        char text[STREAM_ID_TEXT];
-        stream_id_format(id, text);
+    if (log_limit_pass(&slot->gone_trouble, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
         log_event(&slot->log, LOG_ERROR,
                   "an entry was deleted from the stream before it was published: its event is lost",
-                  LOG_TEXT("stream", lane->name), LOG_TEXT("id", text),
+                  LOG_TEXT("stream", lane->name), LOG_BYTES("id", id),
                   LOG_INT("repeated", held_back));
-    }
-    acks_owe(slot, index);
+}
+
+/* Pending, but trimmed or deleted by others: there is nothing left to publish. */
+static void take_gone(struct lane *lane, uint32_t index, struct stream_id id)
+{
+    char text[STREAM_ID_TEXT];
+    size_t length = stream_id_format(id, text);
+    flow_report_gone(lane, (struct bytes){(const uint8_t *)text, length});
+    acks_owe(lane->slot, index);
 }
 
 void flow_take(struct lane *lane, const struct redis_entry *in)

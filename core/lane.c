@@ -156,7 +156,7 @@ void lane_read_history(struct lane *lane)
     size_t page = outlet->credits / 2 < HISTORY_PAGE ? outlet->credits / 2 : HISTORY_PAGE;
     if (lane->history.busy || !reading_room(outlet, page))
         return;
-    char count[16], cursor[STREAM_ID_TEXT];
+    char count[24], cursor[STREAM_ID_TEXT];
     snprintf(count, sizeof count, "%zu", page);
     stream_id_format(lane->cursor, cursor);
     struct bytes *arguments = slot_arguments(slot, 9);
@@ -195,6 +195,11 @@ static void on_claim(void *context, const struct redis_value *reply)
         return;
     }
     struct bytes cursor = reply->element->text;
+    const struct redis_value *deleted = reply->element->next->next;
+    if (deleted != NULL &&
+        deleted->type == REDIS_ARRAY) /* Redis 7: struck off by the claim itself */
+        for (const struct redis_value *id = deleted->element; id != NULL; id = id->next)
+            flow_report_gone(lane, id->text);
     if (bytes_equal(cursor, bytes_of("0-0")))
         start_history(lane);
     else

@@ -250,7 +250,7 @@ void log_emit(const struct log *log, enum log_level level, const char *message,
 bool log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t period_ms,
                     uint64_t *held_back)
 {
-    if (limit->last_ms != 0 && now_ms - limit->last_ms < period_ms) {
+    if (limit->last_ms != 0 && now_ms < limit->last_ms + period_ms) {
         limit->held_back++;
         return false;
     }

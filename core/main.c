@@ -1,6 +1,6 @@
 /*
- * The program: a command of the command line, carried out, and its exit code: 0 done, 1 failed at run
- * time, 2 usage or configuration.
+ * The program: a command of the command line, carried out, and its exit code: 0 done, 1 failed at
+ * run time, 2 usage or configuration.
  */
 #include "core/check.h"
 #include "core/cli.h"

@@ -211,6 +211,8 @@ extern const struct redis_stream_sink reading_sink;
 /* flow.c */
 /* Takes an entry in: ledger, encoding, outbox. */
 void flow_take(struct lane *lane, const struct redis_entry *entry);
+/* Says that a pending entry was deleted by others. id is its text. */
+void flow_report_gone(struct lane *lane, struct bytes id);
 /* Publishes what the connections have room for; true: there is room for more. */
 bool flow_pump(struct outlet *outlet);
 /* The entry that the outbox has given to acks.c as a dead letter is gone. */

@@ -16,24 +16,25 @@
 #define ACK_COALESCING_PERIOD_MS 1u
 
 struct ack_coalescing {
-    bool holding;
-    bool wide;              /* the window is so large that a period cannot use it up */
-    unsigned periods;       /* timers that have fired in this hold */
-    unsigned failures;      /* holds in a row that were not worth their time */
-    size_t began;           /* unacknowledged when the hold began */
-    size_t seen;            /* unacknowledged then, or when its timer fired last */
-    size_t goal;            /* the hold ends with this many unacknowledged or fewer */
+    size_t window;
+    size_t most;      /* PUBACKs to wait for: half of the window, bounded */
+    size_t share;     /* how many the next hold waits for: at most that, fewer after failures */
+    bool holding;     /* the rest is of this hold */
+    unsigned periods; /* timers that have fired */
+    size_t began;     /* unacknowledged when it began */
+    size_t seen;      /* unacknowledged then, or when its timer fired last */
+    size_t goal;      /* it ends with this many unacknowledged or fewer */
     uint64_t rest_until_ms; /* no hold begins before */
     uint32_t rest_ms;       /* the next rest */
 };
 
-/* For a new connection. */
-void ack_coalescing_reset(struct ack_coalescing *coalescing);
+/* For a new connection with this window. */
+void ack_coalescing_reset(struct ack_coalescing *coalescing, size_t window);
 
 /* At the end of a loop turn: begins, keeps or ends a hold; returns whether there is one now. A hold
  * begins only when the window is full and more publishes wait, and ends as soon as none does. */
-bool ack_coalescing_at_flush(struct ack_coalescing *coalescing, size_t window,
-                             size_t unacknowledged, bool more_waiting, uint64_t now_ms);
+bool ack_coalescing_at_flush(struct ack_coalescing *coalescing, size_t unacknowledged,
+                             bool more_waiting, uint64_t now_ms);
 
 /* PUBACKs have come: ends the hold when it has reached its goal. */
 void ack_coalescing_at_input(struct ack_coalescing *coalescing, size_t unacknowledged);

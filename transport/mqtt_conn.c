@@ -334,9 +334,9 @@ static void set_low_water(struct mqtt_conn *conn)
 static void update_hold(struct mqtt_conn *conn, bool more_waiting)
 {
     bool held = conn->coalescing.holding;
-    bool holds = ack_coalescing_at_flush(&conn->coalescing, conn->limits.window,
-                                         mqtt_inflight_unacknowledged(conn->inflight), more_waiting,
-                                         conn->turn_ms != 0 ? conn->turn_ms : net_now_ms());
+    bool holds =
+        ack_coalescing_at_flush(&conn->coalescing, mqtt_inflight_unacknowledged(conn->inflight),
+                                more_waiting, conn->turn_ms != 0 ? conn->turn_ms : net_now_ms());
     if (!holds) {
         end_hold(conn);
     } else if (!held) {
@@ -404,7 +404,6 @@ struct mqtt_conn *mqtt_conn_new(const struct net *net, const struct mqtt_conn_co
     conn->events = *events;
     conn->context = context;
     backoff_init(&conn->backoff, seed);
-    ack_coalescing_reset(&conn->coalescing);
     struct channel_sizes sizes = {
         .input = MQTT_CONN_MAXIMUM_PACKET_SIZE,
         .output = OUTPUT_HIGH_WATER,

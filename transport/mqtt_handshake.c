@@ -123,7 +123,7 @@ static void become_ready(struct mqtt_conn *conn, const struct mqtt_connack *conn
     };
     uint64_t now_ms = net_now_ms();
     mqtt_inflight_reset(conn->inflight, conn->limits.window);
-    ack_coalescing_reset(&conn->coalescing);
+    ack_coalescing_reset(&conn->coalescing, conn->limits.window);
     conn->proven = false;
     conn->ready_ms = now_ms;
     conn->quiet_ms = now_ms;

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Plays a busy half minute of three NEMO sites into Redis Streams and keeps a ledger of what it has
-written (one JSON line per entry, in stream order), by which watch.py judges what arrives. It knows
+"""Plays a busy half minute of three NEMO sites into Redis Streams and keeps a ledger of what it
+writes (one JSON line per entry, in stream order), by which watch.py judges what arrives. It knows
 nothing of MQTT."""
 
 import argparse
@@ -25,12 +25,13 @@ class Writer:
     def write(self, site, entries):
         for start in range(0, len(entries), PIPELINE):
             part = entries[start:start + PIPELINE]
+            # First the ledger: nothing can arrive that is not in it yet.
+            self.ledger.write("".join(record(site, entry) for entry in part))
+            self.ledger.flush()
             pipeline = self.connection.pipeline(transaction=False)
             for entry in part:
                 pipeline.xadd(site.stream(), entry)
             pipeline.execute()
-            self.ledger.write("".join(record(site, entry) for entry in part))
-            self.ledger.flush()
 
     def note(self, text):
         self.ledger.write(json.dumps({"note": text}) + "\n")

@@ -115,6 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct run pieces = {.expects = data[0]}, whole = {.expects = data[0]};
     struct redis_reader *reader = redis_reader_new(on_expect, &sink, &pieces);
     uint8_t *joined = malloc(size);
+    if (joined == NULL)
+        abort();
     size_t length = 0;
     enum status status = STATUS_AGAIN;
     for (struct bytes rest = {data + 1, size - 1}; rest.length > 0;) {

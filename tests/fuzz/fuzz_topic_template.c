@@ -26,6 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (client_id_allowed)
         values.client_id = bytes_of("gate-1");
     uint8_t *memory = malloc(size);
+    if (memory == NULL)
+        abort();
     struct writer w = writer_over(memory, template.length);
     topic_template_expand(&w, template, &values);
     struct bytes text = {memory, writer_length(&w)};

@@ -479,3 +479,19 @@ Test(redis_link, a_link_that_comes_back_while_paused_is_ready_and_still_paused)
     redis_link_pause(told.link, false);
     until(&told.replies, 1);
 }
+
+Test(redis_link, a_command_sent_while_paused_has_its_time_from_the_resumption)
+{
+    struct redis_link_config config = plain_config();
+    config.reply_timeout_ms = 1000;
+    begin(&config);
+    until(&told.ready, 1);
+    redis_link_pause(told.link, true);
+    turn_for(600);
+    command(told.link, "SILENCE");
+    redis_link_flush(told.link);
+    redis_link_pause(told.link, false);
+    turn_for(400);
+    cr_expect_eq(told.down, 0);
+    until(&told.down, 1);
+}

@@ -17,12 +17,22 @@ struct seen {
     size_t length, size;
 };
 
+static void *allocate(size_t size)
+{
+    void *memory = malloc(size);
+    if (memory == NULL)
+        abort();
+    return memory;
+}
+
 static void note(struct seen *seen, const char *label, struct bytes view)
 {
     size_t need = seen->length + strlen(label) + view.length + 1;
     if (need > seen->size) {
         seen->size = 2 * need;
         seen->text = realloc(seen->text, seen->size);
+        if (seen->text == NULL)
+            abort();
     }
     strcpy(seen->text + seen->length, label);
     seen->length += strlen(label);
@@ -52,6 +62,8 @@ static void on_entry(void *context, const struct redis_entry *entry)
     stream_id_format(entry->id, id);
     note(context, " ", bytes_of(id));
     for (size_t i = 0; i < entry->count; i++) {
+        cr_assert_not_null(entry->fields[i].name.data);
+        cr_assert_not_null(entry->fields[i].value.data);
         note(context, i == 0 ? ":" : ",", entry->fields[i].name);
         note(context, "=", entry->fields[i].value);
     }
@@ -114,7 +126,7 @@ static enum status feed_pieces(struct redis_reader *reader, struct seen *seen, s
     for (size_t at = 0; at < input.length && status == STATUS_AGAIN; piece = size) {
         if (piece > input.length - at)
             piece = input.length - at;
-        uint8_t *copy = malloc(piece);
+        uint8_t *copy = allocate(piece);
         memcpy(copy, input.data + at, piece);
         cr_assert_eq(redis_reader_feed(reader, (struct bytes){copy, piece}), STATUS_OK);
         free(copy);
@@ -238,7 +250,7 @@ Test(redis_reader, a_large_tree_spans_many_chunks)
     static const struct {
         int count, length;
     } sizes[] = {{20000, 8}, {3, 700000}, {1, 2000000}, {5, 1}, {300, 5000}, {300, 5000}};
-    char *input = malloc(4 << 20);
+    char *input = allocate(4 << 20);
     struct seen seen = {.expect = REDIS_EXPECT_VALUE};
     struct redis_reader *reader = new_reader(&seen);
     for (size_t round = 0; round < COUNT(sizes); round++) {
@@ -292,6 +304,12 @@ Test(redis_reader, reads_entries)
                    "[nemo] 1-1:a=11,b=22 1-2:a=11,b=22 1-3:=\r\n$9*3();");
 }
 
+Test(redis_reader, an_entry_may_begin_with_empty_texts)
+{
+    assert_streams("*1\r\n*2\r\n$1\r\nA\r\n*1\r\n" ENTRY("1-1", "*2\r\n$0\r\n\r\n$0\r\n\r\n"),
+                   "[A] 1-1:=*1();");
+}
+
 Test(redis_reader, reads_several_streams)
 {
     assert_streams("*4\r\n"
@@ -330,10 +348,18 @@ Test(redis_reader, asks_once_for_each_reply)
                  "*1(+a);[A] 1-1:a=11,b=22*1();+OK;nil;-ERR x;[B] 2-1:a=11,b=22*1();:4;");
 }
 
+Test(redis_reader, a_reply_that_looks_like_an_entry_is_not_one_more)
+{
+    assert_reads(REDIS_EXPECT_VALUE, "sv",
+                 bytes_of("*1\r\n*2\r\n$1\r\nA\r\n*2\r\n" ENTRY("1-1", AB) ENTRY("1-2", AB)
+                              ENTRY("1-3", AB)),
+                 "[A] 1-1:a=11,b=22 1-2:a=11,b=22*2();*2($1-3 *4($a $11 $b $22));");
+}
+
 /* Three entries of so many fields each, named f; the values are their numbers. */
 static char *entries_of(int field_count)
 {
-    char *input = malloc((size_t)field_count * 60 + 1000), *at = input;
+    char *input = allocate((size_t)field_count * 60 + 1000), *at = input;
     at += sprintf(at, "*1\r\n*2\r\n$1\r\nA\r\n*3\r\n");
     for (int entry = 1; entry <= 3; entry++) {
         at += sprintf(at, "*2\r\n$3\r\n1-%d\r\n*%d\r\n", entry, 2 * field_count);
@@ -401,7 +427,7 @@ static struct bytes reply_of(int count, const int *lengths, size_t length_count)
     size_t size = 1000;
     for (int i = 0; i < count; i++)
         size += 120 + (size_t)lengths[(size_t)i % length_count];
-    char *reply = malloc(size), *at = reply;
+    char *reply = allocate(size), *at = reply;
     at += sprintf(at, "*1\r\n*2\r\n$1\r\nA\r\n*%d\r\n", count);
     for (int i = 0; i < count; i++) {
         int length = lengths[(size_t)i % length_count];
@@ -463,6 +489,41 @@ Test(redis_reader, memory_stays_flat)
     free((void *)input.data);
 }
 
+static size_t memory_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+Test(redis_reader, gives_back_what_large_replies_took)
+{
+    static const int large = 8 << 20, small = 10;
+    struct bytes large_entry = reply_of(1, &large, 1), small_entry = reply_of(1, &small, 1);
+    char *text = allocate(9 << 20);
+    struct bytes large_tree = {(const uint8_t *)text, 0};
+    large_tree.length = (size_t)(put_strings(text, 1, 8 << 20) - text);
+    struct seen seen = {.expects = "vv"};
+    size_t count = 0, before = memory_in_use();
+
+    struct redis_reader *entries = redis_reader_new(always_streams, &checking_sink, &count);
+    read_in_pieces(entries, large_entry, 60000, 1);
+    read_in_pieces(entries, small_entry, 60000, 1);
+    cr_assert_eq(count, 2u);
+    cr_assert_leq(memory_in_use(), before + (3 << 20));
+    redis_reader_free(entries);
+    cr_assert_leq(memory_in_use(), before + 4096);
+
+    struct redis_reader *trees = new_reader(&seen);
+    read_in_pieces(trees, large_tree, 60000, 1);
+    read_in_pieces(trees, (struct bytes){(const uint8_t *)"*1\r\n:1\r\n", 8}, 100, 1);
+    cr_assert_leq(memory_in_use(), before + (3 << 20));
+    redis_reader_free(trees);
+    cr_assert_leq(memory_in_use(), before + 4096);
+    free(text);
+    free((void *)large_entry.data);
+    free((void *)small_entry.data);
+}
+
 /* ---- what is not a reply ------------------------------------------------------------------ */
 
 Test(redis_reader, refuses_what_is_not_resp)
@@ -518,6 +579,13 @@ Test(redis_reader, refuses_another_shape_than_xreadgroups)
          "an array of 3 elements where an array of as many names as values is due (stream 1, "
          "entry 2 of the reply)",
          "[A] 1-1:a=11,b=22"},
+        {"*1\r\n*2\r\n$1\r\nA\r\n*2\r\n" ENTRY("1-1", AB)
+             ENTRY("1-2", "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n"),
+         "an array of 3 elements where an array of as many", "[A] 1-1:a=11,b=22"},
+        {"*1\r\n*2\r\n$1\r\nA\r\n*2\r\n" ENTRY("1-1", AB) "*3\r\n$3\r\n1-2\r\n" AB,
+         "an array of 3 elements where an array of an entry's id", "[A] 1-1:a=11,b=22"},
+        {"*1\r\n*2\r\n$1\r\nA\r\n*2\r\n" ENTRY("1-1", AB) ENTRY("1-2", "*02\r\n"),
+         "not the protocol of Redis", "[A] 1-1:a=11,b=22"},
         {"*1\r\n*2\r\n$1\r\nA\r\n*1\r\n" ENTRY("1-1", "$1\r\nx\r\n"),
          "a string where an array of as many names as values", "[A]"},
         {"*1\r\n*2\r\n$1\r\nA\r\n*2\r\n" ENTRY("1-1", AB) ENTRY("1-2", "*2\r\n$1\r\na\r\n:1\r\n"),

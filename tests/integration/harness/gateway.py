@@ -23,8 +23,8 @@ import urllib.request
 
 from .process import Process, wait_until
 
-READY_TEXT = "gateway ready"
-"""What the log says once the gateway carries events."""
+READY_TEXT = "ready"
+"""The message (msg=) in the log once all slots of the gateway run."""
 
 
 def binary():
@@ -91,11 +91,13 @@ def _scalar(value):
     return "" if value is None else json.dumps(value)  # JSON's scalars are YAML's
 
 
-_FIELD = re.compile(r'([^\s=]+)=("(?:[^"\\]|\\.)*"|\S*)')
+_FIELD = re.compile(r'([A-Za-z_][\w.-]*)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
 def parse_logfmt(line):
     """One logfmt line as a dict of texts. A line that is not logfmt is {"text": line}."""
+    if not _FIELD.match(line):
+        return {"text": line}
     fields = {}
     for name, value in _FIELD.findall(line):
         if value.startswith('"'):
@@ -104,7 +106,7 @@ def parse_logfmt(line):
             except ValueError:
                 value = value[1:-1]
         fields[name] = value
-    return fields or {"text": line}
+    return fields
 
 
 # ---- the gateway ----------------------------------------------------------------------------
@@ -136,7 +138,7 @@ class Gateway(Process):
 
     def wait_ready(self, timeout=10.0):
         """Until this run's log says that it is ready; fails at once when it has ended."""
-        self.wait_log(READY_TEXT, timeout)
+        self.wait_log("", timeout, msg=READY_TEXT)
 
     def kill9(self):
         self.kill()
@@ -161,19 +163,25 @@ class Gateway(Process):
         return [parse_logfmt(line) for line in text.splitlines() if line]
 
     def log_count(self, text, **fields):
-        """How many lines have this text somewhere and these fields."""
+        """How many lines have this text somewhere in a value, and exactly these fields."""
         return sum(_line_matches(line, text, fields) for line in self.log_lines())
 
     def wait_log(self, text, timeout=10.0, **fields):
-        """The first line of this run with this text somewhere and these fields, as a dict."""
+        """The first line of this run with this text somewhere in a value, and exactly these fields,
+        e.g. wait_log("refused", level="warning"); as a dict."""
         def found():
             for line in self.log_lines(this_run=True):
                 if _line_matches(line, text, fields):
                     return line
-            self.check_running()
+            if fields.get("msg") != "stopped":
+                self.check_running()
             return None
         return wait_until(found, timeout, lambda: f"{text!r} {fields or ''} in {self.log_path}; "
                           f"its end:\n{self.log_tail()}\n", interval=0.02)
+
+    def wait_stopped_line(self):
+        """The last line of this run: its counts, and how much stays pending."""
+        return self.wait_log("", msg="stopped")
 
     # ---- admin (needs admin: {"listen": ...} in the configuration)
 

@@ -1,0 +1,172 @@
+"""Redis that is killed, restarted, cut off or short of rights: nothing of what it still has is lost, the
+order is kept, and the process goes on."""
+
+import time
+
+import pytest
+from harness import Verifier, gateway_config, produce, wait_until
+from harness.events import Producer
+from scale import PATIENCE, is_settled, patience, pending
+
+STREAMS = ["nemo:{a}:events", "nemo:{b}:events", "nemo:{c}:events"]
+DURABLE = {"appendonly": True, "args": ("--appendfsync", "always")}
+
+
+@pytest.mark.limit(600)
+def test_redis_killed_and_restarted_under_load(things):
+    redis, broker = things.redis(**DURABLE), things.recording_broker()
+    producer = Producer(redis, STREAMS, keys=100, payload_size=200)
+    gateway = things.gateway(gateway_config(redis, broker))
+    with producer.background(rate=1500):
+        for _ in range(3):
+            time.sleep(1)
+            redis.kill()
+            time.sleep(0.5)
+            redis.start()
+            time.sleep(2)
+    Verifier(producer, broker).wait(patience(30, producer.total)).check()
+    wait_until(lambda: is_settled(redis, STREAMS), 20, "nothing pending and no lag")
+    assert gateway.running
+    assert gateway.terminate() == 0
+
+
+@pytest.mark.limit(300)
+def test_links_cut_by_client_kill_under_load(things):
+    redis, broker = things.redis(), things.recording_broker()
+    producer = Producer(redis, STREAMS, keys=100)
+    gateway = things.gateway(gateway_config(redis, broker))
+    client = redis.client()
+    with producer.background(rate=2000):
+        for _ in range(15):
+            time.sleep(0.2)
+            for link in client.client_list():
+                if link["name"].startswith("nemogate:"):
+                    client.client_kill_filter(_id=link["id"])
+    report = Verifier(producer, broker).wait(patience(30, producer.total))
+    report.check()
+    print(report)
+    wait_until(lambda: is_settled(redis, STREAMS), 10, "nothing pending and no lag")
+    assert gateway.terminate() == 0
+
+
+@pytest.mark.limit(300)
+def test_a_half_open_link_swallows_nothing(things):
+    """nemogate is stopped with a read parked in Redis, and Redis answers that read into a connection
+    whose answer never arrives; when it goes on, these entries are published before newer ones."""
+    redis, broker = things.redis(), things.recording_broker()
+    stream = "nemo:{a}:events"
+    producer = Producer(redis, stream, keys=3).send(30)
+    gateway = things.gateway(gateway_config(redis, broker, delivery={"lease_ttl": "30s"}))
+    wait_until(lambda: is_settled(redis, [stream]), 10, "settled")
+    client = redis.client()
+    for _ in range(5):
+        gateway.pause()
+        producer.send(9)  # the parked read takes them: they are delivered, and nobody has seen them
+        wait_until(lambda: pending(redis, stream)[0] > 0, 5, "delivered to the parked read")
+        for link in client.client_list():  # what was answered into the socket is lost with it
+            if link["name"].endswith(":read"):
+                client.client_kill_filter(_id=link["id"])
+        producer.send(9)
+        gateway.resume()
+        wait_until(lambda: is_settled(redis, [stream]), 20 * PATIENCE, "settled")
+    Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
+
+
+def test_redis_is_away_at_the_start(things):
+    redis, broker = things.redis(start=False), things.recording_broker()
+    gateway = things.gateway(gateway_config(redis, broker), start=False)
+    gateway.launch()
+    line = gateway.wait_log("no connection to Redis")
+    assert "refused" in line["reason"]
+    redis.start()
+    producer = produce(redis, STREAMS, count=30)
+    Verifier(producer, broker).wait(40 * PATIENCE).check(duplicates=0)
+
+
+def test_a_wrong_password(things, tmp_path):
+    redis, broker = things.redis(password="right-word"), things.recording_broker()
+    secret = tmp_path / "secret"
+    secret.write_text("wrong-word\n")
+    config = gateway_config(redis, broker, redis_changes={"password_file": str(secret)})
+    gateway = things.gateway(config, start=False)
+    gateway.launch()
+    line = gateway.wait_log("no connection to Redis")
+    assert "WRONGPASS" in line["reason"] or "invalid" in line["reason"], line
+    assert "wrong-word" not in gateway.log_text()
+
+
+def test_a_user_who_may_not_kill_links_is_told_so(things, tmp_path):
+    redis, broker = things.redis(), things.recording_broker()
+    redis.client().execute_command("ACL", "SETUSER", "gate", "on", ">word", "~*", "+@all",
+                                   "-client|kill")
+    secret = tmp_path / "secret"
+    secret.write_text("word\n")
+    config = gateway_config(redis, broker, redis_changes={"username": "gate",
+                                                          "password_file": str(secret)},
+                            delivery={"lease_ttl": "1s"})
+    produce(redis, STREAMS, count=10)
+    gateway = things.gateway(config, start=False)
+    gateway.launch()
+    wait_until(lambda: is_settled(redis, STREAMS), 10, "settled")  # nobody to kill yet
+    gateway.kill9()
+    gateway.launch()
+    line = gateway.wait_log("CLIENT KILL", timeout=10 * PATIENCE)
+    assert "+client|kill" in line["reason"]
+
+
+def test_a_key_of_another_type_does_not_stop_its_neighbours(things):
+    redis, broker = things.redis(), things.recording_broker()
+    names = ["nemo:{a}:events", "nemo:{b}:events"]
+    config = gateway_config(redis, broker, slots=1, redis_changes={"streams": names})
+    redis.client().set("nemo:{b}:events", "a text")
+    producer = Producer(redis, "nemo:{a}:events", keys=5).send(50)
+    gateway = things.gateway(config)
+    line = gateway.wait_log("a stream cannot be read", stream="nemo:{b}:events")
+    assert "WRONGTYPE" in line["reply"]
+    Verifier(producer, broker).wait(10 * PATIENCE).check(duplicates=0)
+    redis.client().delete("nemo:{b}:events")
+    other = Producer(redis, "nemo:{b}:events", keys=5).send(50)
+    Verifier({**producer.sent, **other.sent}, broker).wait(20 * PATIENCE).check(duplicates=0)
+
+
+def test_a_destroyed_group_is_made_again_loudly(things):
+    redis, broker = things.redis(), things.recording_broker()
+    producer = Producer(redis, STREAMS, keys=5).send(60)
+    gateway = things.gateway(gateway_config(redis, broker))
+    wait_until(lambda: is_settled(redis, STREAMS), 10, "settled")
+    redis.client().xgroup_destroy(STREAMS[0], "nemogate")
+    producer.send(60)
+    gateway.wait_log("made again", stream=STREAMS[0])
+    Verifier(producer, broker).wait(20 * PATIENCE).check()
+
+
+def test_flushall_and_a_new_beginning(things):
+    redis, broker = things.redis(), things.recording_broker()
+    Producer(redis, STREAMS, keys=5).send(60)
+    gateway = things.gateway(gateway_config(redis, broker, delivery={"lease_ttl": "1s"}))
+    wait_until(lambda: is_settled(redis, STREAMS), 10, "settled")
+    redis.client().flushall()
+    time.sleep(0.5)
+    broker.messages.clear()
+    producer = Producer(redis, STREAMS, keys=7).send(70)
+    Verifier(producer, broker).wait(30 * PATIENCE).check()
+    assert gateway.running
+
+
+def test_tls_and_acl_user(things, tmp_path):
+    redis, broker = things.redis(tls=things.certs, password="word"), things.recording_broker()
+    secret = tmp_path / "secret"
+    secret.write_text("word\n")
+    config = gateway_config(redis, broker, redis_changes={"username": "default",
+                                                          "password_file": str(secret)})
+    producer = produce(redis, STREAMS, count=30)
+    things.gateway(config)
+    Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
+
+
+def test_unix_socket_and_database(things):
+    redis, broker = things.redis(), things.recording_broker()
+    producer = produce(redis.client(db=3, decode_responses=False), STREAMS, count=30)
+    url = redis.unix_url + ("/3" if redis.unix_url.startswith("redis") else "?db=3")
+    things.gateway(gateway_config(url, broker))
+    Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
