@@ -105,7 +105,8 @@ class Bench:
         return command
 
     def note(self, case, command):
-        self.commands.setdefault(case, command if isinstance(command, str) else shlex.join(command))
+        text = command if isinstance(command, str) else shlex.join(command)
+        self.commands.setdefault(case, text.replace(f"{ROOT}/", ""))
 
     def ca(self, tls):
         return self.certificates / "ca.crt" if tls else None
@@ -306,23 +307,31 @@ def median_of(results):
 
 
 def limit_of(summary):
-    """The process that fills a core, or the fullest one."""
+    """What ends the rate: a process that fills a core, or all cores together; else the fullest
+    process (it waits for something)."""
     shares = {name: value * summary["rate"] / 1e6 for name, value in summary["cpu_us"].items()}
     name, share = max(shares.items(), key=lambda item: item[1])
-    return f"{name} {'limits, ' if share >= FULL_CORE else ''}{share:.0%}"
+    total = sum(shares.values()) + summary["others"]
+    if share >= FULL_CORE:
+        return f"{name} ({share:.0%} of a core)"
+    if total >= FULL_CORE * os.cpu_count():
+        return f"all cores ({total:.2f} of {os.cpu_count()})"
+    return f"none full ({name} {share:.0%}, all {total:.2f} of {os.cpu_count()})"
 
 
 def ceiling_for(name, summaries):
-    """The better of the two blasters at the same broker setting; None where there is none."""
+    """What a figure of nemogate is compared with: the better of the two blasters at the same broker
+    setting, Redis alone where the broker costs nothing; None where it was not measured."""
     where = name.partition(" -> ")[2]
+    ceiling = "drain" if where == "null broker" else "blaster"
     rates = [summary["rate"] for other, summary in summaries.items()
-             if other.startswith("blaster") and other.endswith(" -> " + where)]
+             if other.startswith(ceiling) and (ceiling == "drain" or other.endswith(" -> " + where))]
     return max(rates) if rates and name.startswith("nemogate") else None
 
 
 def throughput_table(summaries):
-    lines = ["| case | msg/s (range) | of blaster | nemogate us | Redis us | broker us | client us "
-             "| peak MiB | fullest core | others |",
+    lines = ["| case | msg/s (range) | of ceiling | nemogate us | Redis us | broker us | client us "
+             "| peak MiB | limit | others |",
              "|---|---|---|---|---|---|---|---|---|---|"]
     for name, s in summaries.items():
         ceiling = ceiling_for(name, summaries)
@@ -394,8 +403,8 @@ def main():
     report(arguments, machine, throughput, latency)
     if arguments.json:
         arguments.json.write_text(json.dumps({
-            "machine": machine, "arguments": {key: str(value) for key, value
-                                              in vars(arguments).items()},
+            "machine": machine, "arguments": {key: str(value).replace(f"{ROOT}/", "")
+                                              for key, value in vars(arguments).items()},
             "throughput": throughput, "latency": latency, "runs": {**runs, **paced},
             "commands": bench.commands}, indent=1) + "\n")
 

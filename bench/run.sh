@@ -13,6 +13,6 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 2
 fi
 export PATH=$PATH:/usr/sbin
-cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTS=OFF >&2
+cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTS=OFF -DBUILD_BENCH=ON >&2
 cmake --build build/release -j "$(nproc)" --target nemogate blaster null_broker load drain latency >&2
 exec /usr/bin/python3 -B bench/run.py "$@"

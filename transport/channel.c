@@ -462,11 +462,14 @@ void channel_pause(struct channel *channel, bool paused)
     channel->paused = paused;
     if (channel->state != CHANNEL_OPEN)
         return;
-    if (!paused) {
+    if (paused) {
+        channel_watch_open(channel);
+    } else {
+        /* The turn reads and then watches again: watched at once, the socket would be read twice.
+         */
         channel->resumed = true;
         channel_schedule_turn(channel);
     }
-    channel_watch_open(channel);
 }
 
 void channel_set_low_water(struct channel *channel, int bytes)

@@ -4,7 +4,7 @@ message, and each is over by itself when it has been mended."""
 import time
 
 import pytest
-from harness import Verifier, gateway_config, produce, wait_until
+from harness import Verifier, free_port, gateway_config, produce, wait_until
 from harness.events import Producer
 from scale import COUNT, PATIENCE, is_settled, patience
 
@@ -38,9 +38,10 @@ def test_broker_stalled_and_killed_under_load(things):
 def test_mosquitto_restarted_and_stopped_under_load(things):
     """SIGTERM, so that it saves its state; SIGSTOP for 5 s."""
     redis = things.redis()
-    broker = things.mosquitto(tls=things.certs, max_inflight=100)
-    subscriber = things.subscriber(broker.port, tls=broker.tls, topics=("nemo/#",),
-                                   client_id="verifier", persistent=True)
+    plain = free_port()  # paho does not survive a TLS connection that breaks while it writes
+    broker = things.mosquitto(tls=things.certs, max_inflight=100, persistence=True, extra=(
+        "per_listener_settings false", f"listener {plain} 127.0.0.1"))
+    subscriber = things.subscriber(plain, topics=("nemo/#",), client_id="verifier", persistent=True)
     producer = Producer(redis, STREAMS, keys=100, payload_size=200)
     gateway = things.gateway(gateway_config(redis, broker, broker_changes={"puback_timeout": "2s"}))
     with producer.background(rate=1000):
@@ -82,8 +83,8 @@ def test_a_broker_that_never_acknowledges(things):
     producer = produce(redis, STREAMS, count=20)
     gateway = things.gateway(gateway_config(redis, broker, broker_changes=FAST), start=False)
     gateway.launch()
-    gateway.wait_log("broker connection lost")
-    assert gateway.log_count("acknowledge") >= 1
+    line = gateway.wait_log("broker connection lost")
+    assert "no PUBACK within" in line["reason"]
     assert not is_settled(redis, STREAMS)
     broker.release_acks()
     Verifier(producer, broker).wait(30 * PATIENCE).check()
@@ -119,7 +120,7 @@ def test_credentials_refused(things):
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_password_of_mosquitto(things, tmp_path, protocol):
     redis = things.redis()
-    broker = things.mosquitto(password=("gate", "s3cret-word"))
+    broker = things.mosquitto(password={"gate": "s3cret-word"})
     password = tmp_path / "password"
     password.write_text("wrong-word\n")
     changes = {**FAST, "username": "gate", "password_file": str(password), "protocol": protocol}
@@ -158,7 +159,7 @@ TLS_FAULTS = {
     "wrong CA": ({}, {"ca_file": "other-ca.crt"}, ["not trusted", "unknown", "CA"]),
     "wrong host name": ({"certificate": "other-name"}, {}, ["name", "localhost", "127.0.0.1"]),
     "expired": ({"certificate": "expired"}, {}, ["expired"]),
-    "not yet valid": ({"certificate": "not-yet"}, {}, ["not yet valid"]),
+    "not yet valid": ({"certificate": "not-yet"}, {}, ["not valid yet"]),
     "client certificate missing": ({"client_certs": True}, {}, ["client certificate", "certificate"]),
 }
 

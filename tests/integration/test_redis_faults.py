@@ -164,9 +164,15 @@ def test_tls_and_acl_user(things, tmp_path):
     Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
 
 
-def test_unix_socket_and_database(things):
+def test_unix_socket(things):
+    redis, broker = things.redis(), things.recording_broker()
+    producer = produce(redis, STREAMS, count=30)
+    things.gateway(gateway_config(redis.unix_url, broker))
+    Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
+
+
+def test_another_database(things):
     redis, broker = things.redis(), things.recording_broker()
     producer = produce(redis.client(db=3, decode_responses=False), STREAMS, count=30)
-    url = redis.unix_url + ("/3" if redis.unix_url.startswith("redis") else "?db=3")
-    things.gateway(gateway_config(url, broker))
+    things.gateway(gateway_config(redis.url.removesuffix("/0") + "/3", broker))
     Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)

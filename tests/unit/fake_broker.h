@@ -36,14 +36,14 @@ struct fake_broker {
     size_t peer_count; /* connections accepted so far */
 };
 
-static void on_tick(evutil_socket_t fd, short what, void *context)
+static inline void on_tick(evutil_socket_t fd, short what, void *context)
 {
     (void)fd;
     (void)what;
     (void)context;
 }
 
-static void broker_open(struct fake_broker *broker)
+static inline void broker_open(struct fake_broker *broker)
 {
     memset(broker, 0, sizeof(*broker));
     cr_assert(net_open(&broker->net));
@@ -58,14 +58,14 @@ static void broker_open(struct fake_broker *broker)
     broker->port = ntohs(address.sin_port);
 }
 
-static void peer_close(struct peer *peer)
+static inline void peer_close(struct peer *peer)
 {
     if (peer->fd >= 0)
         close(peer->fd);
     peer->fd = -1;
 }
 
-static void broker_close(struct fake_broker *broker)
+static inline void broker_close(struct fake_broker *broker)
 {
     for (size_t i = 0; i < broker->peer_count; i++) {
         peer_close(&broker->peers[i]);
@@ -76,7 +76,7 @@ static void broker_close(struct fake_broker *broker)
     net_close(&broker->net);
 }
 
-static void peer_read(struct peer *peer)
+static inline void peer_read(struct peer *peer)
 {
     while (peer->fd >= 0 && !peer->closed && peer->length < PEER_BYTES) {
         ssize_t got =
@@ -91,7 +91,7 @@ static void peer_read(struct peer *peer)
 }
 
 /* One turn of the loop; the caller flushes its connections after it. */
-static void broker_turn(struct fake_broker *broker)
+static inline void broker_turn(struct fake_broker *broker)
 {
     event_base_loop(broker->net.base, EVLOOP_ONCE);
     int fd = accept4(broker->listener, NULL, NULL, SOCK_NONBLOCK);
@@ -103,7 +103,7 @@ static void broker_turn(struct fake_broker *broker)
         peer_read(&broker->peers[i]);
 }
 
-static void peer_send(struct peer *peer, const void *data, size_t length)
+static inline void peer_send(struct peer *peer, const void *data, size_t length)
 {
     cr_assert_eq(send(peer->fd, data, length, MSG_NOSIGNAL), (ssize_t)length);
 }
@@ -123,7 +123,7 @@ struct packet {
 };
 
 /* The packet at *at; false: no whole one is there. */
-static bool peer_packet(const struct peer *peer, size_t *at, struct packet *packet)
+static inline bool peer_packet(const struct peer *peer, size_t *at, struct packet *packet)
 {
     size_t length = 0;
     size_t i = *at + 1;
@@ -144,7 +144,7 @@ static bool peer_packet(const struct peer *peer, size_t *at, struct packet *pack
 
 /* How many packets of this type (the high four bits of the first byte) have come; *last is the last
  * one. */
-static size_t peer_count(const struct peer *peer, uint8_t type, struct packet *last)
+static inline size_t peer_count(const struct peer *peer, uint8_t type, struct packet *last)
 {
     size_t at = 0;
     size_t count = 0;
@@ -160,7 +160,7 @@ static size_t peer_count(const struct peer *peer, uint8_t type, struct packet *l
 }
 
 /* The publish number index (from 0) that a peer has got. */
-static struct packet peer_publish(const struct peer *peer, size_t index)
+static inline struct packet peer_publish(const struct peer *peer, size_t index)
 {
     size_t at = 0;
     struct packet packet;
@@ -172,7 +172,7 @@ static struct packet peer_publish(const struct peer *peer, size_t index)
 }
 
 /* The packet identifier of a PUBLISH of QoS 1. */
-static uint16_t packet_id_of(const struct packet *publish)
+static inline uint16_t packet_id_of(const struct packet *publish)
 {
     size_t topic = (size_t)(publish->body[0] << 8 | publish->body[1]);
     return (uint16_t)(publish->body[2 + topic] << 8 | publish->body[3 + topic]);

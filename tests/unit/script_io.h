@@ -24,6 +24,7 @@ struct script_io {
     bool read_fails;
     size_t held;         /* bytes that the io holds itself: reads give these first */
     size_t read_at_most; /* of the held bytes, per call; 0: everything */
+    size_t swells;       /* so much the io holds more after the next read of the socket */
     size_t read_in_all;
     unsigned opens, closes, writes;
     unsigned *frees; /* counts across the io's life; may be NULL */
@@ -60,6 +61,8 @@ static inline enum status script_read(struct io *io, uint8_t *into, size_t size,
     if (result > 0) {
         *got = (size_t)result;
         script->read_in_all += *got;
+        script->held += script->swells;
+        script->swells = 0;
         return STATUS_OK;
     }
     return result == 0 ? STATUS_CLOSED : STATUS_AGAIN;

@@ -315,16 +315,16 @@ Test(channel, reads_a_bounded_part_at_each_turn)
     pair_end(&pair);
 }
 
+/* As TLS does when one read of the socket brought many records: no event tells of the rest. */
 Test(channel, does_not_forget_what_only_the_io_holds)
 {
     struct pair pair;
     pair_open(&pair);
-    char one;
-    pair.io->held = 5 * BUDGET + 7;
+    pair.io->swells = 5 * BUDGET + 7;
     pair.io->read_at_most = 1000;
     peer_send(pair.peer, "x", 1);
-    cr_assert_eq(recv(pair.driver.channel->fd, &one, 1, MSG_PEEK), 1);
-    DRIVE_UNTIL(&pair.driver, pair.driver.received_length == 5 * BUDGET + 8);
+    drive_idle(&pair.driver);
+    cr_assert_eq(pair.driver.received_length, 5 * BUDGET + 8);
     pair_end(&pair);
 }
 

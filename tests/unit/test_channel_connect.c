@@ -9,6 +9,7 @@
 #include <event2/event_struct.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "transport/channel_private.h"
@@ -298,6 +299,13 @@ Test(names, an_address_without_an_answer_leaves_time_for_the_next)
     int hole = black_hole("127.0.0.2", &driver.endpoint.port, fill);
     driver_channel(&driver);
     channel_open(driver.channel, 1000);
+    DRIVE_UNTIL(&driver, driver.channel->state == CHANNEL_CONNECTING);
+    struct timeval deadline;
+    struct timeval now;
+    cr_assert(event_pending(driver.channel->deadline, EV_TIMEOUT, &deadline));
+    gettimeofday(&now, NULL);
+    long share_ms = (deadline.tv_sec - now.tv_sec) * 1000 + (deadline.tv_usec - now.tv_usec) / 1000;
+    cr_assert_leq(share_ms, 510, "half of the time, not %ld ms", share_ms);
     DRIVE_UNTIL(&driver, driver.opened + driver.closed > 0);
     cr_assert_eq(driver.opened, 1, "%s", driver.reason);
     close_black_hole(hole, fill);

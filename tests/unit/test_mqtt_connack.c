@@ -96,6 +96,9 @@ Test(mqtt_connack, refusal_by_a_server_that_knows_only_3_1_1)
     cr_assert_eq(read_connack(RAW(0x20, 2, 0, 1), MQTT_5_0, &connack, &fault), STATUS_OK);
     cr_assert_eq(connack.reason_code, 1);
     assert_defaults(&connack);
+    /* In any other form it is a 5.0 packet, and has to be a whole one. */
+    assert_connack_malformed(RAW(0x20, 3, 0, 1, 1), MQTT_5_0, "MQTT 5.0, 2.2.2.1");
+    assert_connack_malformed(RAW(0x20, 2, 1, 1), MQTT_5_0, "MQTT-3.2.2-6");
 }
 
 static const uint8_t full_connack[] = {

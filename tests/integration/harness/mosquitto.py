@@ -26,7 +26,8 @@ class Mosquitto(Process):
 
     def __init__(self, tmp, tls=None, client_certs=False, max_inflight=None, receive_maximum=None,
                  max_packet=None, acl=None, password=None, nodelay=False, persistence=False,
-                 extra=(), port=None):
+                 extra=(), port=None,
+                 certificate="server"):
         super().__init__(tmp)
         self.port = port or free_port()
         self.tls = tls
@@ -46,8 +47,8 @@ class Mosquitto(Process):
         lines += self._access(acl, password)
         lines.append(f"listener {self.port} 127.0.0.1")
         if tls:
-            lines += [f"cafile {tls}/ca.crt", f"certfile {tls}/server.crt",
-                      f"keyfile {tls}/server.key",
+            lines += [f"cafile {tls}/ca.crt", f"certfile {tls}/{certificate}.crt",
+                      f"keyfile {tls}/{certificate}.key",
                       f"require_certificate {str(bool(client_certs)).lower()}"]
         with open(self.config_path, "w") as f:
             f.write("\n".join([*lines, *extra]) + "\n")

@@ -1,0 +1,189 @@
+/* How an MQTT connection is lost: refusals, silence, broken protocol, and what comes after. */
+#include "tests/unit/mqtt_conn_driver.h"
+
+Test(mqtt_conn_loss, a_loss_forgets_and_the_next_connection_starts_at_identifier_1)
+{
+    struct world *world = connected();
+    publish_many(world, 1, 3);
+    UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 3);
+    SEND(PEER(world), 0x40, 2, 0, 1);
+    peer_close(PEER(world));
+    assert_lost(world, MQTT_LOSS_NETWORK, 0, "the peer closed the connection");
+    cr_assert(world->loss.was_connected);
+    cr_assert_eq(world->settled_count, 1, "what was acknowledged before has settled");
+    cr_assert_eq(mqtt_conn_room(world->conn), 0);
+    UNTIL(world, world->broker.peer_count == 2 && peer_count(PEER(world), MQTT_CONNECT, NULL) == 1);
+    SEND(PEER(world), CONNACK_PLAIN);
+    UNTIL(world, world->ready == 2);
+    publish(world, 2);
+    struct packet got;
+    UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, &got) == 1);
+    cr_assert_eq(packet_id_of(&got), 1);
+    cr_assert_eq(got.first, 0x32, "no DUP: it is a new session");
+    world_free(world);
+}
+
+Test(mqtt_conn_loss, a_refused_publish)
+{
+    struct world *world = connected();
+    publish_many(world, 21, 4);
+    UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 4);
+    SEND(PEER(world), 0x40, 2, 0, 1, 0x40, 2, 0, 3, 0x40, 9, 0, 2, 0x97, 5, 0x1f, 0, 2, 'h', 'm',
+         0x40, 2, 0, 4);
+    assert_lost(world, MQTT_LOSS_PUBLISH_REFUSED, 0x97,
+                "the broker refused a publish: Quota exceeded (0x97): hm");
+    cr_assert_eq(world->loss.token, 22);
+    cr_assert_eq(world->settled_count, 1, "nothing behind the refused one");
+    cr_assert_eq(world->settled[0], 21);
+    UNTIL(world, PEER(world)->closed);
+    struct packet disconnect;
+    cr_assert_eq(peer_count(PEER(world), MQTT_DISCONNECT, &disconnect), 1);
+    cr_assert_eq(disconnect.body[0], 0x04);
+    world_free(world);
+}
+
+Test(mqtt_conn_loss, protocol_errors)
+{
+    const struct {
+        const char *bytes;
+        size_t length;
+        uint8_t goodbye;
+        const char *text;
+    } cases[] = {
+        {BYTES("\x40\x02\x00\x05"), MQTT_REASON_PROTOCOL_ERROR,
+         "the broker broke the protocol: PUBACK for a packet identifier not in flight "
+         "[MQTT 5.0, 4.3.2]"},
+        {BYTES("\x40\x03\x00\x05\x87"), MQTT_REASON_PROTOCOL_ERROR,
+         "the broker broke the protocol: PUBACK for a packet identifier not in flight "
+         "[MQTT 5.0, 4.3.2]"},
+        {BYTES("\x20\x03\x00\x00\x00"), MQTT_REASON_PROTOCOL_ERROR,
+         "the broker broke the protocol: a second CONNACK [MQTT-3.2.0-2]"},
+        {BYTES("\x40\x01\x00"), MQTT_REASON_MALFORMED_PACKET,
+         "the broker broke the protocol: PUBACK is cut short [MQTT 5.0, 3.4.2]"},
+        {BYTES("\x40\xff\xff\x7f"), MQTT_REASON_PACKET_TOO_LARGE,
+         "the broker broke the protocol: a packet over our Maximum Packet Size [MQTT-3.1.2-24]"},
+        {BYTES("\xd0\x02\x00\x00"), MQTT_REASON_MALFORMED_PACKET,
+         "the broker broke the protocol: PINGRESP with a body [MQTT 5.0, 3.13.1]"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct world *world = connected();
+        peer_send(PEER(world), cases[i].bytes, cases[i].length);
+        assert_lost(world, MQTT_LOSS_PROTOCOL, 0, cases[i].text);
+        cr_assert(world->loss.was_connected);
+        UNTIL(world, PEER(world)->closed);
+        struct packet disconnect;
+        cr_assert_eq(peer_count(PEER(world), MQTT_DISCONNECT, &disconnect), 1);
+        cr_assert_eq(disconnect.body[0], cases[i].goodbye);
+        world_free(world);
+    }
+}
+
+/* DISCONNECT of 3.1.1 would take the will back. */
+Test(mqtt_conn_loss, no_disconnect_after_an_error_with_3_1_1)
+{
+    struct world *world = world_new();
+    world->config.version = MQTT_3_1_1;
+    start(world);
+    SEND(PEER(world), CONNACK_3_1_1);
+    UNTIL(world, world->ready == 1);
+    SEND(PEER(world), 0xe0, 0);
+    assert_lost(world, MQTT_LOSS_PROTOCOL, 0,
+                "the broker broke the protocol: a server does not send DISCONNECT "
+                "[MQTT 3.1.1, 3.14]");
+    UNTIL(world, PEER(world)->closed);
+    cr_assert_eq(peer_count(PEER(world), MQTT_DISCONNECT, NULL), 0);
+    world_free(world);
+}
+
+Test(mqtt_conn_loss, the_broker_disconnects)
+{
+    struct world *world = connected();
+    SEND(PEER(world), 0xe0, 8, 0x8b, 6, 0x1f, 0, 3, 'b', 'y', 'e');
+    assert_lost(world, MQTT_LOSS_DISCONNECTED, 0x8b,
+                "the broker disconnected: Server shutting down (0x8b): bye");
+    cr_assert_lt(world->loss.retry_ms, 5000);
+    world_free(world);
+
+    world = connected();
+    SEND(PEER(world), 0xe0, 1, 0x8e);
+    assert_lost(world, MQTT_LOSS_DISCONNECTED, 0x8e,
+                "the broker disconnected: Session taken over (0x8e)");
+    cr_assert_geq(world->loss.retry_ms, 5000);
+    world_free(world);
+}
+
+Test(mqtt_conn_loss, no_puback_in_time)
+{
+    struct world *world = world_new();
+    world->config.puback_timeout_ms = 100;
+    start(world);
+    SEND(PEER(world), CONNACK_PLAIN);
+    UNTIL(world, world->ready == 1);
+    publish_many(world, 1, 2);
+    UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 2);
+    SEND(PEER(world), 0x40, 2, 0, 2);
+    assert_lost(world, MQTT_LOSS_PUBACK_TIMEOUT, 0, "the broker sent no PUBACK within 100 ms");
+    cr_assert_eq(world->settled_count, 0);
+    UNTIL(world, PEER(world)->closed);
+    world_free(world);
+}
+
+/* A process that was stopped finds timeouts and their answers at once: the answers count. */
+Test(mqtt_conn_loss, a_puback_that_lies_in_the_socket_is_in_time)
+{
+    struct world *world = world_new();
+    world->config.puback_timeout_ms = 100;
+    world->more_waiting = true;
+    start(world);
+    SEND(PEER(world), CONNACK_PLAIN);
+    UNTIL(world, world->ready == 1);
+    publish(world, 1);
+    mqtt_conn_flush(world->conn, true);
+    usleep(300000);
+    SEND(PEER(world), 0x40, 2, 0, 1);
+    UNTIL(world, world->settled_count == 1);
+    cr_assert_eq(world->lost, 0);
+    world_free(world);
+}
+
+Test(mqtt_conn_loss, keep_alive)
+{
+    struct world *world = world_new();
+    world->config.keep_alive_s = 1;
+    start(world);
+    SEND(PEER(world), CONNACK_PLAIN);
+    UNTIL(world, world->ready == 1);
+    UNTIL(world, peer_count(PEER(world), MQTT_PINGREQ, NULL) == 1);
+    SEND(PEER(world), 0xd0, 0);
+    UNTIL(world, peer_count(PEER(world), MQTT_PINGREQ, NULL) == 2);
+    cr_assert_eq(world->lost, 0);
+    assert_lost(world, MQTT_LOSS_PING_TIMEOUT, 0, "the broker sent no PINGRESP within 1000 ms");
+    world_free(world);
+}
+
+/* The backoff grows as long as no connection has proved itself. */
+Test(mqtt_conn_loss, a_broker_that_refuses_every_publish_is_met_with_growing_waits)
+{
+    struct world *world = world_new();
+    start(world);
+    for (size_t try = 1; try <= 4; try++) {
+        UNTIL(world,
+              world->broker.peer_count == try && peer_count(PEER(world), MQTT_CONNECT, NULL) == 1);
+        SEND(PEER(world), CONNACK_PLAIN);
+        UNTIL(world, world->ready == try);
+        publish(world, 1);
+        UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 1);
+        SEND(PEER(world), 0x40, 3, 0, 1, 0x97);
+        UNTIL(world, world->lost == try);
+    }
+    cr_assert_geq(world->loss.retry_ms, 400);
+    UNTIL(world, world->broker.peer_count == 5 && peer_count(PEER(world), MQTT_CONNECT, NULL) == 1);
+    SEND(PEER(world), CONNACK_PLAIN);
+    UNTIL(world, world->ready == 5);
+    publish_many(world, 1, 2);
+    UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 2);
+    SEND(PEER(world), 0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x97);
+    UNTIL(world, world->lost == 5);
+    cr_assert_leq(world->loss.retry_ms, 100, "a PUBACK has proved the connection");
+    world_free(world);
+}
