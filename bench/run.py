@@ -225,7 +225,8 @@ class Bench:
         expected = WARM_UP + self.arguments.messages
         if counts["publishes"] < expected or counts["over_window"] or counts["malformed"]:
             raise Failed(f"{case}: of {expected} publishes the null broker saw {counts}")
-        return {**result, "duplicates": counts["publishes"] - expected}
+        return {**result, "duplicates": counts["publishes"] - expected,
+                "packet_bytes": counts["bytes"] / counts["publishes"]}
 
     def case_latency(self, case, rate, direct):
         a = self.arguments
@@ -398,6 +399,8 @@ def main():
             runs = measure(selected(throughput_cases(bench), arguments), arguments.repeats)
             paced = measure(selected(latency_cases(bench), arguments),
                             arguments.repeats) if arguments.latency else {}
+    if not runs and not paced:
+        raise Failed(f"no case matches --only {arguments.only}")
     throughput = {case: median_of(results) for case, results in runs.items()}
     latency = {case: median_of(results) for case, results in paced.items()}
     report(arguments, machine, throughput, latency)

@@ -210,8 +210,8 @@ static enum status read_string(struct reader *in, const struct property_rule *ru
                                struct bytes *text, struct mqtt_fault *fault)
 {
     *text = read_binary(in);
-    if (!reader_ok(in) || mqtt_utf8_valid(*text))
-        return STATUS_OK; /* the caller asks the reader */
+    if (text->length == 0 || mqtt_utf8_valid(*text))
+        return STATUS_OK; /* empty also where it was cut short: the caller asks the reader */
     bool has_nul = memchr(text->data, 0, text->length) != NULL;
     return refuse(fault, has_nul ? "MQTT-1.5.4-2" : "MQTT-1.5.4-1", rule->not_utf8);
 }

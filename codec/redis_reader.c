@@ -11,6 +11,9 @@
 #include <stdlib.h>
 
 #define FIRST_CHUNK_SIZE ((size_t)8 << 10)
+/* Arrays in arrays. hiredis 0.14 has this limit of its own; 1.x goes far deeper, and whoever walks
+ * a tree recurses. */
+#define MAX_DEPTH 8
 
 #if HIREDIS_MAJOR >= 1
 typedef size_t element_count;
@@ -36,6 +39,14 @@ void *redis_reader_no_memory(struct redis_reader *reader)
 {
     reader->failure = STATUS_FAILED;
     snprintf(reader->error, sizeof reader->error, "memory is short for a reply of Redis");
+    return NULL;
+}
+
+static void *fail_depth(struct redis_reader *reader)
+{
+    reader->failure = STATUS_MALFORMED;
+    snprintf(reader->error, sizeof reader->error,
+             "not a reply of Redis: arrays are nested deeper than %d", MAX_DEPTH);
     return NULL;
 }
 
@@ -159,6 +170,8 @@ static void *create_array(const redisReadTask *task, element_count count)
     struct redis_value value = {.type = REDIS_ARRAY, .count = (size_t)count};
     if (task->type != REDIS_REPLY_ARRAY)
         return fail_resp3(reader);
+    if (reader->resp->ridx >= MAX_DEPTH)
+        return fail_depth(reader);
     return is_for_sink(reader, task, false) ? redis_streams_array(reader, task, value.count)
                                             : tree_add(reader, task, &value);
 }

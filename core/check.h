@@ -9,9 +9,9 @@
 
 #include <stdio.h>
 
-/* Tries Redis (connection, rights, cluster mode, streams, groups, how many entries a start would send)
- * and every broker (connection, limits), each at most once, one line of out each. Returns the exit
- * code: 0 all is well, 1 something is not. */
+/* Tries Redis (connection, rights, cluster mode, streams, groups, how many entries a start would
+ * send) and every broker (connection, limits), each at most once, one line of out each. Returns the
+ * exit code: 0 all is well, 1 something is not. */
 int check_connect(const struct config *config, FILE *out);
 
 #endif

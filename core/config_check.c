@@ -293,6 +293,19 @@ static void check_site(struct config_reading *r, struct config_node *node, size_
     }
 }
 
+/* Whether the same text stands before the index-th, and where. */
+static bool has_twin(const struct config_redis *redis, const struct config_node *list, size_t index,
+                     size_t *twin)
+{
+    for (*twin = 0; *twin < index; ++*twin) {
+        const struct config_node *node = config_node_item(list, *twin);
+        if (node != NULL && !node->faulty && redis->streams[*twin] != NULL &&
+            strcmp(redis->streams[*twin], redis->streams[index]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void check_streams(struct config_reading *r)
 {
     struct config_redis *redis = &r->config->redis;
@@ -303,9 +316,7 @@ static void check_streams(struct config_reading *r)
         if (redis->streams[i] == NULL || !is_sound(node))
             continue;
         size_t twin = 0;
-        while (strcmp(redis->streams[twin], redis->streams[i]) != 0)
-            twin++;
-        if (twin < i)
+        if (has_twin(redis, list, i, &twin))
             fault(r, node, "redis.streams[%zu]: the same as redis.streams[%zu]; one is expected", i,
                   twin);
         else if (routes_sound && !config_is_pattern(redis->streams[i]))

@@ -61,10 +61,9 @@ const struct config_section_info *config_section_info(enum config_section sectio
 /* A place in the file and in the configuration at once. */
 struct place {
     enum config_section section;
-    struct config_node *node; /* NULL: the file does not have the section */
+    struct config_node *node; /* NULL: the file does not have the section; defaults, then */
     void *base;               /* what the offsets of the section's keys count from */
     char path[CONFIG_PATH_TEXT];
-    bool implied; /* the defaults of required keys are good, too */
 };
 
 static void put_text(struct writer *w, const char *text)
@@ -333,7 +332,7 @@ static void read_key(struct config_reading *r, const struct place *place,
         return;
     }
     read_field(r, key, node, path, field_of(place, key->offset));
-    if (node == NULL && key->required && !place->implied) {
+    if (node == NULL && key->required && place->node != NULL) {
         config_fault_at(r->report, place->node->line, place->node->column,
                         "%s: the key is missing; it has no default (for instance: %s)", path,
                         key->fallback);
@@ -393,14 +392,13 @@ static void read_section(struct config_reading *r, const struct place *place)
 static void read_item(struct config_reading *r, const struct config_section_info *list,
                       struct config_node *node, size_t index, void *base)
 {
-    struct place place = {.section = list->id, .base = base, .implied = node == NULL};
+    struct place place = {.section = list->id, .base = base};
     item_path(list->name, index, place.path);
     if (node != NULL && node->kind != CONFIG_NODE_SECTION) {
         if (node->kind != CONFIG_NODE_ALIAS)
             fault_node(r, node, place.path,
                        "a list item with keys is expected, such as '- name: x'");
         node->faulty = true;
-        place.implied = true; /* nothing more to say about its keys */
     } else {
         place.node = node;
     }

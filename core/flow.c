@@ -213,26 +213,21 @@ static bool has_waiting(const struct outbox *outbox)
     return outbox->next_to_send != ENTRY_NONE && !outbox->burying;
 }
 
-static bool pump_outbox(struct outbox *outbox)
+static void pump_outbox(struct outbox *outbox)
 {
     size_t room = mqtt_conn_room(outbox->conn);
     uint64_t now_ms = net_now_ms();
-    bool moved = false;
-    for (; room > 0 && has_waiting(outbox) && send_next(outbox, now_ms); room--)
-        moved = true;
+    while (room > 0 && has_waiting(outbox) && send_next(outbox, now_ms))
+        room--;
     mqtt_conn_flush(outbox->conn, has_waiting(outbox));
-    /* What was of QoS 0 may have settled while it was flushed: no event will tell of that room. */
-    return moved && has_waiting(outbox) && mqtt_conn_room(outbox->conn) > 0;
 }
 
-bool flow_pump(struct outlet *outlet)
+void flow_pump(struct outlet *outlet)
 {
-    bool more = false;
     if (!outlet->open)
-        return false;
+        return;
     for (size_t i = 0; i < outlet->connections; i++)
-        more = pump_outbox(&outlet->outboxes[i]) || more;
-    return more;
+        pump_outbox(&outlet->outboxes[i]);
 }
 
 void flow_buried(struct slot *slot, uint32_t index)

@@ -119,7 +119,6 @@ static bool make_slots(struct shard *shard)
 static void *run(void *context)
 {
     struct shard *shard = context;
-    bool more = false;
     if (!make_slots(shard)) {
         log_event(&shard->log, LOG_ERROR, "no memory for the slots of this shard",
                   LOG_INT("slots", shard->setting.config->slots));
@@ -127,11 +126,8 @@ static void *run(void *context)
     }
     for_each_slot(shard, slot_start);
     while (!shard->ended) {
-        event_base_loop(shard->net.base, EVLOOP_ONCE | (more ? EVLOOP_NONBLOCK : 0));
-        more = false;
-        for (unsigned i = 0; i < shard->setting.config->slots; i++)
-            if (shard->slots[i] != NULL)
-                more = slot_turn(shard->slots[i]) || more;
+        event_base_loop(shard->net.base, EVLOOP_ONCE);
+        for_each_slot(shard, slot_turn);
     }
     return NULL;
 }

@@ -290,29 +290,26 @@ static void announce(struct slot *slot)
     slot->setting.on_running(slot->setting.context, slot->setting.index);
 }
 
-static bool carry(struct slot *slot)
+static void carry(struct slot *slot)
 {
-    bool more = false;
     for (size_t i = 0; i < slot->setting.config->broker_count; i++)
         if (slot->outlets[i].started)
-            more = flow_pump(&slot->outlets[i]) || more;
+            flow_pump(&slot->outlets[i]);
     acks_flush(slot);
     reading_refill(slot);
     announce(slot);
-    return more;
 }
 
-bool slot_turn(struct slot *slot)
+void slot_turn(struct slot *slot)
 {
     ASSERT_ON_SHARD(slot);
-    bool more = false;
     /* Past the lease's deadline another may own the slot: nothing is sent to anyone until the lease
      * has been confirmed. */
     if (!lease_is_valid(slot->lease, net_now_ms()))
-        return false;
-    if (slot->state == SLOT_HELD)
-        more = carry(slot);
-    else if (slot->state == SLOT_DRAINING || slot->state == SLOT_PARTING) {
+        return;
+    if (slot->state == SLOT_HELD) {
+        carry(slot);
+    } else if (slot->state == SLOT_DRAINING || slot->state == SLOT_PARTING) {
         acks_flush(slot);
         go_on_draining(slot);
     }
@@ -320,7 +317,6 @@ bool slot_turn(struct slot *slot)
         redis_link_flush(slot->write_link);
     if (slot->read_fenced)
         redis_link_flush(slot->read_link);
-    return more;
 }
 
 void slot_on_tick(int fd, short what, void *context)

@@ -45,8 +45,8 @@ void slot_drain(struct slot *slot);
  * released if Redis answers. */
 void slot_hurry(struct slot *slot);
 
-/* The end of a loop turn: publishes, acknowledges, reads. true: there is more to do at once. */
-bool slot_turn(struct slot *slot);
+/* The end of a loop turn: publishes, acknowledges, reads. */
+void slot_turn(struct slot *slot);
 
 /* The slot of a stream: FNV-1a over the name's bytes, modulo the number of slots. The same on every
  * instance and in every version. */

@@ -213,8 +213,8 @@ extern const struct redis_stream_sink reading_sink;
 void flow_take(struct lane *lane, const struct redis_entry *entry);
 /* Says that a pending entry was deleted by others. id is its text. */
 void flow_report_gone(struct lane *lane, struct bytes id);
-/* Publishes what the connections have room for; true: there is room for more. */
-bool flow_pump(struct outlet *outlet);
+/* Publishes what the connections have room for. */
+void flow_pump(struct outlet *outlet);
 /* The entry that the outbox has given to acks.c as a dead letter is gone. */
 void flow_buried(struct slot *slot, uint32_t index);
 /* Publishes without their acknowledgement. */

@@ -5,6 +5,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PATH=$PATH:/usr/sbin # mosquitto lies there, and a user's PATH leaves it out
 group=nemogate
 keep=no
 folder=

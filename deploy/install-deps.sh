@@ -24,7 +24,7 @@ for set in "$@"; do
     case $set in
     demo) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}") ;;
     tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-pytest
-                    procps util-linux) ;;
+                    python3-yaml procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git
                    python3 libcriterion-dev) ;;
     package) wanted+=("${build[@]}" dpkg-dev file) ;;
@@ -50,8 +50,8 @@ if ! command -v apt-get >/dev/null; then
 fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-    if ! command -v sudo >/dev/null; then
-        say "packages are missing, and this is neither root nor is there sudo. As root, run:"
+    if ! command -v sudo >/dev/null || ! sudo true; then
+        say "packages are missing, and this user is neither root nor may use sudo. As root, run:"
         say "  apt-get update && apt-get install ${missing[*]}"
         exit 1
     fi

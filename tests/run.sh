@@ -5,6 +5,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PATH=$PATH:/usr/sbin # mosquitto lies there, and a user's PATH leaves it out
 python=/usr/bin/python3
 san=
 unit=yes

@@ -66,8 +66,10 @@ static enum status tcp_write(struct io *io, struct bytes from, size_t *put)
         *put = (size_t)result;
         return STATUS_OK;
     }
-    if (errno != EAGAIN)
+    if (errno != EAGAIN) {
+        tcp->drained = false; /* what the peer has sent before it went is still to be read */
         return fail(tcp, "write", errno);
+    }
     tcp->want = IO_WANT_WRITE;
     return STATUS_AGAIN;
 }

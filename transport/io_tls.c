@@ -100,6 +100,7 @@ static int on_send(WOLFSSL *ssl, char *from, int size, void *argument)
         return WOLFSSL_CBIO_ERR_WANT_WRITE;
     /* Kept from the library, which would read nothing after it: an alert may be waiting. */
     tls->socket_error = errno;
+    tls->drained = false;
     return WOLFSSL_CBIO_ERR_WANT_WRITE;
 }
 

@@ -2,6 +2,8 @@
  * TLS through a channel, against openssl s_server: what is verified, what is said when it fails,
  * how sessions are resumed, and what a record costs. Files and their errors: test_tls_context.c.
  */
+#define CERTS TEST_BUILD "/test_io_tls_certs"
+
 #include "channel_driver.h"
 #include "tls_peer.h"
 #include "transport/channel_private.h"

@@ -3,6 +3,7 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <regex.h>
 #include <stdio.h>
@@ -32,6 +33,8 @@ TestSuite(log, .init = open_pipe, .fini = close_pipe);
 /* What one write has put into the pipe, without its time stamp, which is checked. */
 static const char *read_line(enum log_format format)
 {
+    struct pollfd waiting = {.fd = ends[0], .events = POLLIN};
+    cr_assert_eq(poll(&waiting, 1, 0), 1, "nothing was written");
     ssize_t got = read(ends[0], line, sizeof line - 1);
     cr_assert_gt(got, 0);
     line[got] = '\0';

@@ -1,6 +1,8 @@
 /*
  * What is said of certificate and key files that cannot be used. The admin reads these lines.
  */
+#define CERTS TEST_BUILD "/test_tls_context_certs"
+
 #include "tls_peer.h"
 
 #include "transport/io.h"

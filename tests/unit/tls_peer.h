@@ -17,7 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CERTS TEST_BUILD "/tls_certs"
+#ifndef CERTS
+#error "define CERTS: the folder for the certificates, one of each program's own"
+#endif
 #define CERT(name) CERTS "/" name
 
 /* Before all tests, in the program that runs them. */
