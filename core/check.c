@@ -78,11 +78,6 @@ const char *check_number(uint64_t number, char *text)
     return text;
 }
 
-const char *check_plural(uint64_t number)
-{
-    return number == 1 ? "" : "s";
-}
-
 /* ---- the parts ----------------------------------------------------------------------------- */
 
 static void on_done(void *context)

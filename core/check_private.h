@@ -38,8 +38,6 @@ void check_finish(struct check_part *part);
 
 /* "1,240". Returns text (CHECK_NUMBER_TEXT bytes). */
 const char *check_number(uint64_t number, char *text);
-/* "s" but for 1. */
-const char *check_plural(uint64_t number);
 
 /* ---- a broker ------------------------------------------------------------------------------ */
 

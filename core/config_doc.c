@@ -73,8 +73,7 @@ static void write_value(const struct config_key *key, FILE *out)
 /* Where a line of the sample begins. */
 struct margin {
     size_t depth;
-    bool commented; /* the section as a whole is a comment */
-    bool in_item;   /* the next key is the first of a list's item */
+    bool in_item; /* the next key is the first of a list's item */
 };
 
 /* What explains is indented like what it explains; a key that is commented out has its '#' in the
@@ -82,11 +81,10 @@ struct margin {
 static void write_key(const struct config_key *key, struct margin *margin, FILE *out)
 {
     int indent = (int)margin->depth * 2;
-    bool commented = margin->commented || !key->required;
     fprintf(out, "%*s# %s (", indent, "", key->help);
     config_range_write(key, out);
-    fprintf(out, ")\n%s%*s%s%s:", commented ? "#" : "", margin->in_item ? indent - 2 : indent, "",
-            margin->in_item ? "- " : "", key->name);
+    fprintf(out, ")\n%s%*s%s%s:", key->required ? "" : "#", margin->in_item ? indent - 2 : indent,
+            "", margin->in_item ? "- " : "", key->name);
     write_value(key, out);
     fputc('\n', out);
     margin->in_item = false;
@@ -107,7 +105,7 @@ static void write_section(enum config_section section, size_t depth, FILE *out)
     const struct config_key *keys = config_keys(&count);
     bool is_root = section == CONFIG_SECTION_ROOT;
     bool is_inner = !is_root && info->parent != CONFIG_SECTION_ROOT;
-    struct margin margin = {.depth = depth, .commented = is_inner, .in_item = info->is_list};
+    struct margin margin = {.depth = depth, .in_item = info->is_list};
     if (!is_root)
         write_section_head(info, depth, is_inner, out);
     for (size_t i = 0; i < count; i++)

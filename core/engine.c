@@ -301,6 +301,7 @@ static void close_engine(struct engine *engine)
     mailbox_free(engine->mailbox);
     net_close(&engine->net);
     tls_context_free(engine->redis_tls);
+    tls_thread_end();
     free(engine->tag_key);
     free(engine->holder);
     free(engine->link_name);

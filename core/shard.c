@@ -129,6 +129,7 @@ static void *run(void *context)
         event_base_loop(shard->net.base, EVLOOP_ONCE);
         for_each_slot(shard, slot_turn);
     }
+    tls_thread_end();
     return NULL;
 }
 

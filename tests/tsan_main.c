@@ -2,12 +2,13 @@
  * Runs Criterion's tests under ThreadSanitizer. Criterion's own runner maps a shared arena at an
  * address that ThreadSanitizer does not allow and ends before the first test, so in that build this
  * file stands in for it: main() and the few functions that the assertions call. Each test runs in a
- * forked process; the closing line has Criterion's form. Not for parameterised tests and theories,
- * which fail here with a message.
+ * forked process; the closing line has Criterion's form. Of the report hooks it knows PRE_ALL. Not
+ * for parameterised tests and theories, which fail here with a message.
  */
 #include <stdint.h>
 
 #include <criterion/criterion.h>
+#include <criterion/hooks.h>
 #include <criterion/internal/assert/types.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -19,11 +20,14 @@
 
 enum { EXIT_FAILED = 97, EXIT_SKIPPED = 98, TEST_SECONDS = 100 };
 
-/* The linker's bounds of the sections in which Test() and TestSuite() lay their pointers. */
+/* The linker's bounds of the sections in which Test(), TestSuite() and ReportHook() lay their
+ * pointers. */
 extern struct criterion_test *__start_cr_tst[] __attribute__((weak));
 extern struct criterion_test *__stop_cr_tst[] __attribute__((weak));
 extern struct criterion_suite *__start_cr_sts[] __attribute__((weak));
 extern struct criterion_suite *__stop_cr_sts[] __attribute__((weak));
+extern f_report_hook __start_cr_pra[] __attribute__((weak));
+extern f_report_hook __stop_cr_pra[] __attribute__((weak));
 
 /* Of the forked process only: the test it runs, and whether an expectation has failed. */
 static struct criterion_test *running;
@@ -115,6 +119,11 @@ static void run(struct criterion_test *test)
 int main(void)
 {
     unsigned tested = 0, passing = 0, crashing = 0;
+    struct criterion_test_set none = {0};
+    for (f_report_hook *hook = __start_cr_pra; hook < __stop_cr_pra; hook++) {
+        if (*hook != NULL)
+            (*hook)(&none);
+    }
     for (struct criterion_test **test = __start_cr_tst; test < __stop_cr_tst; test++) {
         if (*test == NULL || (*test)->data->disabled)
             continue;

@@ -61,6 +61,10 @@ struct tls_context;
 struct tls_context *tls_context_new(const struct tls_settings *settings, char *error);
 void tls_context_free(struct tls_context *context);
 
+/* Frees what the TLS library keeps for the calling thread: the last call about TLS on every thread
+ * that had a TLS io. */
+void tls_thread_end(void);
+
 /* The context is borrowed until the io is freed. */
 struct io *io_tls_new(struct tls_context *context);
 

@@ -11,9 +11,9 @@
 /* Over this much unwritten output there is no room. */
 #define OUTPUT_HIGH_WATER 65536u
 
-/* Publishes leave in pieces of this size, so that the broker works while the owner still encodes.
- */
-#define WRITE_AT 16384u
+/* Publishes leave in pieces of up to this size, so that the broker works while the owner still
+ * encodes. A piece fits in one TLS record. */
+#define WRITE_SIZE 16384u
 
 #define WATCH_LEAST_MS 25u
 #define WATCH_MOST_MS 1000u
@@ -304,6 +304,8 @@ enum status mqtt_conn_publish(struct mqtt_conn *conn, uint8_t *packet, size_t si
     /* [MQTT-3.2.2-15] */
     if (conn->limits.maximum_packet_size != 0 && size > conn->limits.maximum_packet_size)
         return STATUS_TOO_LARGE;
+    if (channel_appended(conn->channel) - conn->flushed_at + size > WRITE_SIZE)
+        write_out(conn);
     if (packet_id_offset != 0) {
         if (conn->turn_ms == 0)
             conn->turn_ms = net_now_ms();
@@ -314,11 +316,8 @@ enum status mqtt_conn_publish(struct mqtt_conn *conn, uint8_t *packet, size_t si
         channel_write(conn->channel, (struct bytes){packet, size});
     else
         write_without_retain(conn, packet, size); /* [MQTT-3.2.2-14] */
-    uint64_t appended = channel_appended(conn->channel);
     if (packet_id_offset == 0)
-        mqtt_inflight_add_qos0(conn->inflight, token, appended);
-    if (appended - conn->flushed_at >= WRITE_AT)
-        write_out(conn);
+        mqtt_inflight_add_qos0(conn->inflight, token, channel_appended(conn->channel));
     return STATUS_OK;
 }
 

@@ -22,7 +22,8 @@ PLACES = {
         4,
     ),
     "brokers": (
-        "brokers:\n  - {{name: main, url: 'mqtt://h'}}\n  - name: two\n    url: mqtt://i\n    {key}: {value}\n",
+        "brokers:\n  - {{name: main, url: 'mqtt://h'}}\n"
+        "  - name: two\n    url: mqtt://i\n    {key}: {value}\n",
         "brokers[1].{key}",
         5,
     ),
@@ -62,7 +63,8 @@ TEXTS = {  # values that are wrong
     ("", "instance"): ["''", "'a b'", "a/b", "é", "x" * 129],
     ("redis", "group"): ["''", "'a b'", "'a{b'", "'a}b'", "x" * 65],
     ("brokers", "client_id_prefix"): ["''", "a.b", "'a b'", "x" * 33],
-    ("brokers", "status_topic"): ["'a/{site}'", "'a/#'", "'a/+/b'", "'{client_id'", "'a}'", "'{x}'"],
+    ("brokers", "status_topic"): ["'a/{site}'", "'a/#'", "'a/+/b'", "'{client_id'", "'a}'",
+        "'{x}'"],
     ("routes", "topic_prefix"): ["'a/{client_id}'", "'#'", "'+/'", "'{site'", "'}'", "'{}'"],
     ("routes", "site"): ["Lab", "-lab", "'a b'", "x" * 33, "lab_1"],
     ("routes", "broker"): ["nobody", "Main", "'main '"],
@@ -74,25 +76,30 @@ TEXTS = {  # values that are wrong
 REDIS_URLS = [
     "''", "h", "h:6379", "mqtt://h", "http://h", "redis://", "redis://:6379", "redis://h:0",
     "redis://h:x", "redis://h:65536", "redis://h/x", "redis://h/65536", "redis://h/-1",
-    "redis://h/1/2", "redis://h?db=1", "redis://[::1", "redis://[::g]", "'redis://a b'", "REDIS://h",
-    "unix://run/s", "unix:///", "unix:///s?db=", "unix:///s?x=1", "unix:///" + "x" * 108,
-]  # fmt: skip
+    "redis://h/1/2", "redis://h?db=1", "redis://[::1", "redis://[::g]", "'redis://a b'",
+    "REDIS://h", "unix://run/s", "unix:///",
+    "unix:///s?db=", "unix:///s?x=1", "unix:///" + "x" * 108,
+]
 MQTT_URLS = [
     "''", "h", "h:1883", "redis://h", "ws://h", "tcp://h", "mqtt://", "mqtt://:1883", "mqtt://h:0",
     "mqtt://h:x", "mqtt://h:70000", "mqtt://h/topic", "mqtt://h?x", "'mqtt://h#x'", "mqtts://[::1",
     "mqtts:/h", "MQTT://h",
-]  # fmt: skip
-SECRET_URLS = ["{0}://u:" + SECRET + "@h", "{0}://:" + SECRET + "@h:1", "{0}://u:" + SECRET, SECRET + "@h"]
+]
+SECRET_URLS = ["{0}://u:" + SECRET + "@h", "{0}://:" + SECRET + "@h:1", "{0}://u:" + SECRET,
+    SECRET + "@h"]
 FILES = {("redis.tls", "ca_file"), ("redis.tls", "cert_file"), ("redis.tls", "key_file"),
          ("brokers.tls", "ca_file"), ("brokers.tls", "cert_file"), ("brokers.tls", "key_file"),
-         ("redis", "password_file"), ("brokers", "password_file")}  # fmt: skip
-UNKNOWN = {  # slips of the pen, keys of other programs, and keys that have no effect in this version
-    "": ["instances", "shard", "slot", "Slots", "broker", "route", "admin", "legacy_lists", "inflight", "<<"],
+         ("redis", "password_file"), ("brokers", "password_file")}
+UNKNOWN = {  # slips of the pen, keys of other programs, keys that have no effect
+    "": ["instances", "shard", "slot", "Slots", "broker", "route", "admin", "legacy_lists",
+        "inflight", "<<"],
     "redis": ["URL", "uri", "host", "port", "db", "password", "stream", "groups", "max_deliveries"],
     "redis.tls": ["ca", "cafile", "cert", "key", "insecure", "verify"],
-    "brokers": ["host", "port", "password", "keep_alive", "clientid", "max_rate", "qos", "inflights"],
+    "brokers": ["host", "port", "password", "keep_alive", "clientid", "max_rate", "qos",
+        "inflights"],
     "brokers.tls": ["ca", "certfile", "keyfile", "alpn"],
-    "routes": ["stream", "topic", "prefix", "sign_key_file", "batch", "coalesce_retained", "strict_order"],
+    "routes": ["stream", "topic", "prefix", "sign_key_file", "batch", "coalesce_retained",
+        "strict_order"],
     "delivery": ["trim", "max_deliveries", "payload_max", "lease", "drain"],
     "log": ["file", "levels", "color"],
 }
@@ -108,19 +115,23 @@ class Case:
 def at(place, key, value, name):
     template, path, line = PLACES[place]
     secret = SECRET if SECRET in value else None
-    return Case(f"{place}.{key}-{name}", template.format(key=key, value=value), line, path.format(key=key), secret)
+    return Case(f"{place}.{key}-{name}", template.format(key=key, value=value), line,
+        path.format(key=key), secret)
 
 
 def value_cases():
     """Each key with values of the wrong type, out of range, or with a slip."""
     for (place, key), (smallest, largest) in NUMBERS.items():
-        for value in [smallest - 1, largest + 1, "x", "1.5", "0x10", "1_0", "'1 '", "'+1'", "01", "true", "~", "10**9"]:
+        for value in [smallest - 1, largest + 1, "x", "1.5", "0x10", "1_0", "'1 '", "'+1'", "01",
+            "true", "~", "10**9"]:
             yield at(place, key, str(value), str(value))
     for (place, key), (below, above) in DURATIONS.items():
-        for value in [below, above, "5", "x", "5 s", "5S", "1.5s", "5sec", "''", "99999999999999999999s"]:
+        for value in [below, above, "5", "x", "5 s", "5S", "1.5s", "5sec", "''",
+            "99999999999999999999s"]:
             yield at(place, key, value, value)
     for (place, key), (below, above) in SIZES.items():
-        for value in [below, above, "64KB", "64kib", "x", "-1", "1.5MiB", "''", "99999999999999999999GiB"]:
+        for value in [below, above, "64KB", "64kib", "x", "-1", "1.5MiB", "''",
+            "99999999999999999999GiB"]:
             yield at(place, key, value, value)
     for table in (CHOICES, TEXTS):
         for (place, key), values in table.items():
@@ -130,10 +141,11 @@ def value_cases():
 
 
 def kind_cases():
-    """A list or a section where a value belongs, and the other way round; null; no such variable."""
+    """A list or section where a value belongs, and the other way round; null; no such variable."""
     keys = set(NUMBERS) | set(DURATIONS) | set(SIZES) | set(CHOICES) | set(TEXTS) | FILES
     for place, key in sorted(keys):
-        for value in ["[a]", "{a: b}", "null", "${NEMOGATE_NOT_SET}", "'${'", "!tag x", "&anchor x"]:
+        for value in ["[a]", "{a: b}", "null", "${NEMOGATE_NOT_SET}", "'${'", "!tag x",
+            "&anchor x"]:
             case = at(place, key, value, value)
             if value[0] in "!&":
                 case.path = "YAML"
@@ -183,7 +195,8 @@ def secret_cases():
     for place in ("redis.tls", "brokers.tls"):
         yield at(place, "key_file", SECRET, "secret")
     yield Case("slots-environment", "slots: ${NEMOGATE_TEST_SECRET}\n" + BROKER, 1, "slots", SECRET)
-    yield Case("url-environment", f"redis:\n  url: ${{NEMOGATE_TEST_SECRET}}\n{BROKER}", 2, "redis.url", SECRET)
+    yield Case("url-environment", f"redis:\n  url: ${{NEMOGATE_TEST_SECRET}}\n{BROKER}", 2,
+        "redis.url", SECRET)
 
 
 def check_cases():
@@ -191,7 +204,8 @@ def check_cases():
     two = 'brokers:\n  - {name: a, url: "mqtt://h"}\n  - {name: %s, url: "mqtt://%s"}\n'
     yield Case("broker-names", two % ("a", "i"), 3, "brokers[1].name")
     yield Case("broker-places", two % ("b", "h"), 3, "brokers[1].url")
-    yield Case("broker-of-route", two % ("b", "i") + 'routes:\n  - streams: "*"\n', 5, "routes[0].broker")
+    yield Case("broker-of-route", two % ("b", "i") + 'routes:\n  - streams: "*"\n', 5,
+        "routes[0].broker")
     yield Case("broker-name-missing", "brokers:\n  - url: mqtt://h\n", 2, "brokers[0].name")
     yield Case("broker-url-missing", "brokers:\n  - name: a\n", 2, "brokers[0].url")
     yield Case("route-streams-missing", BROKER + "routes:\n  - site: a\n", 5, "routes[0].streams")
@@ -199,8 +213,10 @@ def check_cases():
         text = f'{BROKER}routes:\n  - streams: "{first}"\n  - streams: "{second}"\n'
         yield Case(f"route-order-{first}-{second}", text, 6, "routes[1].streams")
     for pattern in ["''", "'[a'", "'a\\'", "x" * 513]:
-        yield Case(f"route-{pattern[:9]}", f"{BROKER}routes:\n  - streams: {pattern}\n", 5, "routes[0].streams")
-        yield Case(f"stream-{pattern[:9]}", f"redis:\n  streams: [{pattern}]\n{BROKER}", 2, "redis.streams[0]")
+        yield Case(f"route-{pattern[:9]}", f"{BROKER}routes:\n  - streams: {pattern}\n", 5,
+            "routes[0].streams")
+        yield Case(f"stream-{pattern[:9]}", f"redis:\n  streams: [{pattern}]\n{BROKER}", 2,
+            "redis.streams[0]")
     yield Case("stream-site", f"redis:\n  streams: [events]\n{BROKER}", 2, "redis.streams[0]")
     yield Case("stream-route", f"redis:\n  streams: ['x:{{a}}']\n{BROKER}", 2, "redis.streams[0]")
     yield Case("stream-twice", f"redis:\n  streams: ['a*', 'a*']\n{BROKER}", 2, "redis.streams[1]")
@@ -208,7 +224,8 @@ def check_cases():
     yield Case("redis-plain-tls", f"redis:\n  tls:\n    server_name: h\n{BROKER}", 3, "redis.tls")
     yield Case("broker-plain-tls", BROKER + "    tls:\n      server_name: h\n", 5, "brokers[0].tls")
     yield Case("budget", f"slots: 1024\n{BROKER}", 1, "delivery.inflight_bytes")
-    yield Case("budget-payload", BROKER + "delivery:\n  max_payload: 16MiB\n", 5, "delivery.inflight_bytes")
+    yield Case("budget-payload", BROKER + "delivery:\n  max_payload: 16MiB\n", 5,
+        "delivery.inflight_bytes")
 
 
 def yaml_cases():
@@ -233,14 +250,16 @@ def yaml_cases():
         ("control", f"{BROKER}# \x01\n", 4, "control"),
         ("Latin-1", f"{BROKER}# caf\udce9\n", 4, "UTF-8"),
         ("UTF-16", "\udcff\udcfeb\0", 1, "UTF-8"),
-        ("many keys", f"{BROKER}redis:\n" + "".join(f"  k{i}: 1\n" for i in range(1000)), 517, "512"),
+        ("many keys", f"{BROKER}redis:\n" + "".join(f"  k{i}: 1\n" for i in range(1000)), 517,
+            "512"),
     ]:
         yield Case(name, text, line, path)
 
 
 CASES = [
-    *value_cases(), *kind_cases(), *unknown_cases(), *url_cases(), *secret_cases(), *check_cases(), *yaml_cases(),
-]  # fmt: skip
+    *value_cases(), *kind_cases(), *unknown_cases(), *url_cases(), *secret_cases(), *check_cases(),
+        *yaml_cases(),
+]
 
 
 def check(path):
@@ -273,8 +292,10 @@ def test_refused(case, tmp_path):
     path.write_bytes(case.text.encode("utf-8", "surrogateescape"))
     lines = refused(path)
     place = r"\d+" if case.line is None else str(case.line)
-    wanted = re.compile(rf"{re.escape(str(path))}:{place}:\d+: .*(?<![\w.]){re.escape(case.path)}(?![\w\[])")
-    assert any(wanted.match(line) for line in lines), "\n".join([f"line {place}, {case.path}:", *lines])
+    key = rf"(?<![\w.]){re.escape(case.path)}(?![\w\[])"
+    wanted = re.compile(rf"{re.escape(str(path))}:{place}:\d+: .*{key}")
+    assert any(wanted.match(line) for line in lines), "\n".join([f"line {place}, {case.path}:",
+        *lines])
     if case.secret is not None:
         assert case.secret not in "\n".join(lines)
 
@@ -302,7 +323,8 @@ def test_secret_files_that_everyone_may_write(key, tmp_path):
     file.write_text(SECRET)
     file.chmod(0o666)
     path = tmp_path / "bad.yml"
-    path.write_text(at("redis" if key == "password_file" else "redis.tls", key, f'"{file}"', key).text)
+    path.write_text(at("redis" if key == "password_file" else "redis.tls", key, f'"{file}"',
+        key).text)
     lines = refused(path)
     assert any(f".{key}: " in line and "written by everyone" in line for line in lines), lines
 
@@ -320,7 +342,8 @@ def test_certificates_and_keys_go_together(place, given, missing, tmp_path):
     assert any(f" {case.path}: " in line and missing in line for line in lines), lines
 
 
-@pytest.mark.parametrize("content, text", [(None, "No such file"), (b"", "empty"), (b"#" * (1 << 20) + b"#", "1 MiB")])
+@pytest.mark.parametrize("content, text", [(None, "No such file"), (b"", "empty"),
+    (b"#" * (1 << 20) + b"#", "1 MiB")])
 def test_configurations_that_cannot_be_read(content, text, tmp_path):
     path = tmp_path / "bad.yml"
     if content is not None:
@@ -342,16 +365,19 @@ def test_all_faults_come_in_one_go(tmp_path):
 
 def test_good_configurations_are_accepted(tmp_path):
     """What the cases above vary is good by itself: they fail for their own reason."""
-    sample = subprocess.run([os.environ["NEMOGATE_BINARY"], "config-sample"], capture_output=True, timeout=60, check=True)
+    sample = subprocess.run([os.environ["NEMOGATE_BINARY"], "config-sample"], capture_output=True,
+        timeout=60, check=True)
     path = tmp_path / "good.yml"
     for text in [sample.stdout, BROKER.encode(), TLS_BROKER.encode()]:
         path.write_bytes(text)
         done = check(path)
         assert done.returncode == 0, done.stderr
     for place, key, value in [
-        ("", "slots", "1"), ("redis", "group", "a"), ("redis.tls", "server_name", "a"), ("log", "level", "info"),
-        ("brokers.tls", "server_name", "a"), ("routes", "site", "a"), ("delivery", "max_payload", "1KiB"),
-    ]:  # fmt: skip
+        ("", "slots", "1"), ("redis", "group", "a"), ("redis.tls", "server_name", "a"),
+            ("log", "level", "info"),
+        ("brokers.tls", "server_name", "a"), ("routes", "site", "a"),
+            ("delivery", "max_payload", "1KiB"),
+    ]:
         path.write_text(at(place, key, value, "good").text)
         done = check(path)
         assert done.returncode == 0, done.stderr

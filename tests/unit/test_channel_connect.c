@@ -438,6 +438,26 @@ Test(tcp, a_reset_is_told)
     driver_end(&driver);
 }
 
+/* It closes without having read all: that is a reset, and our next write finds it. */
+Test(tcp, the_last_words_before_a_reset_are_read)
+{
+    struct driver driver;
+    driver_begin(&driver);
+    int peer = open_tcp(&driver);
+    drive_idle(&driver);
+    channel_write(driver.channel, bytes_of("never read"));
+    channel_flush(driver.channel);
+    peer_send(peer, "why I go", 8);
+    close(peer);
+    while (!driver.channel->write_failed) {
+        channel_write(driver.channel, bytes_of("x"));
+        channel_flush(driver.channel);
+    }
+    DRIVE_UNTIL(&driver, driver.closed == 1);
+    cr_assert(driver_received(&driver, "why I go"));
+    driver_end(&driver);
+}
+
 Test(tcp, the_low_water_mark_holds_back_the_loop_and_not_a_poll)
 {
     struct driver driver;

@@ -222,6 +222,35 @@ Test(client_certificate, of_an_unknown_authority_is_told)
           "(unknown_ca)");
 }
 
+/* The alert lies in the socket, but the first thing to go wrong is a write. */
+static void write_until_it_fails(struct driver *driver)
+{
+    char alert;
+    while (syscall(SYS_recvfrom, driver->channel->fd, &alert, 1, MSG_PEEK, NULL, NULL) != 1)
+        usleep(1000);
+    while (!driver->channel->write_failed) {
+        channel_write(driver->channel, bytes_of("x"));
+        channel_flush(driver->channel);
+        usleep(1000);
+    }
+}
+
+Test(client_certificate, that_is_missing_is_told_also_after_a_failed_write)
+{
+    struct tls_peer peer;
+    struct driver driver;
+    tls_peer_start(&peer, SERVER ASK);
+    tls_begin(&driver, &localhost, peer.port);
+    driver.when_open = write_until_it_fails;
+    channel_open(driver.channel, 10000);
+    DRIVE_UNTIL(&driver, driver.closed == 1);
+    cr_assert_str_eq(driver.reason,
+                     "the server refuses: it asks for a client certificate and none is configured "
+                     "(certificate_required)");
+    driver_end(&driver);
+    tls_peer_stop(&peer);
+}
+
 /* ---- no TLS at all ------------------------------------------------------------------------- */
 
 /* A plain server that answers what it is told to and hangs up. */
@@ -263,6 +292,21 @@ Test(not_tls, is_told)
                   "the server does not speak TLS 1.2 or 1.3 on this port");
     answered_with("", "the peer closed the connection (is it a TLS port?)");
     answered_with(NULL, "connection lost: Connection reset by peer");
+}
+
+Test(not_tls, a_silent_server_is_asked_once)
+{
+    struct driver driver;
+    uint16_t port = 0;
+    int listener = listen_loopback("127.0.0.1", &port, 5);
+    tls_begin(&driver, &localhost, port);
+    recv_calls = 0;
+    channel_open(driver.channel, 10000);
+    DRIVE_UNTIL(&driver, recv_calls > 0);
+    drive_idle(&driver);
+    cr_assert_eq(recv_calls, 1);
+    close(listener);
+    driver_end(&driver);
 }
 
 /* ---- sessions ------------------------------------------------------------------------------ */
