@@ -13,6 +13,8 @@
 #define SPARE_MAX 16u
 
 struct batch {
+    struct batch *next; /* among all blocks of the pool */
+    struct batch *previous;
     struct batch *next_spare;
     size_t size;
     size_t filled; /* bytes handed out */
@@ -21,6 +23,7 @@ struct batch {
 };
 
 struct batch_pool {
+    struct batch *all;
     struct batch *current;
     struct batch *spare;
     unsigned spare_count;
@@ -35,6 +38,12 @@ struct batch_pool *batch_pool_new(void)
 
 static void free_block(struct batch_pool *pool, struct batch *batch)
 {
+    if (batch->next != NULL)
+        batch->next->previous = batch->previous;
+    if (batch->previous != NULL)
+        batch->previous->next = batch->next;
+    else
+        pool->all = batch->next;
     pool->held -= batch->size;
     free(batch);
 }
@@ -43,13 +52,8 @@ void batch_pool_free(struct batch_pool *pool)
 {
     if (pool == NULL)
         return;
-    if (pool->current != NULL)
-        free_block(pool, pool->current);
-    while (pool->spare != NULL) {
-        struct batch *batch = pool->spare;
-        pool->spare = batch->next_spare;
-        free_block(pool, batch);
-    }
+    while (pool->all != NULL)
+        free_block(pool, pool->all);
     free(pool);
 }
 
@@ -58,7 +62,10 @@ static struct batch *make_block(struct batch_pool *pool, size_t size)
     struct batch *batch = malloc(sizeof *batch + size);
     if (batch == NULL)
         return NULL;
-    *batch = (struct batch){.size = size};
+    *batch = (struct batch){.size = size, .next = pool->all};
+    if (pool->all != NULL)
+        pool->all->previous = batch;
+    pool->all = batch;
     pool->held += size;
     return batch;
 }
@@ -91,12 +98,10 @@ static struct batch *block_with_room(struct batch_pool *pool, size_t size)
     struct batch *current = pool->current;
     if (current != NULL && current->size - current->filled >= size)
         return current;
+    /* A full block has entries that live: without them it would have been emptied. */
     struct batch *fresh = next_block(pool);
-    if (fresh == NULL)
-        return NULL;
-    if (current != NULL && current->live == 0)
-        retire(pool, current);
-    pool->current = fresh;
+    if (fresh != NULL)
+        pool->current = fresh;
     return fresh;
 }
 

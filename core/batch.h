@@ -16,6 +16,7 @@ struct batch_pool; /* the blocks of one slot */
 
 /* Owned by the caller; NULL when memory is short. */
 struct batch_pool *batch_pool_new(void);
+/* What is still lent goes with it. */
 void batch_pool_free(struct batch_pool *pool);
 
 /* Lends size bytes, which belong to *batch until batch_release. NULL when memory is short. */

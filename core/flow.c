@@ -8,10 +8,9 @@
 #include "core/slot_private.h"
 
 #include <assert.h>
-#include <stdio.h>
+#include <stdlib.h>
 
 #define TROUBLE_PERIOD_MS 30000u
-#define BURY_TOO_LARGE "packet-too-large"
 
 /* ---- taking in ---------------------------------------------------------------------------- */
 
@@ -79,8 +78,11 @@ static void encode(struct lane *lane, const struct stream_entry *in, struct entr
     }
     entry->packet = batch_lend(lane->slot->batches, size, &entry->batch);
     if (entry->packet == NULL) {
-        fault(entry, "no-memory", "the gateway has no memory to encode it");
-        return;
+        log_event(&lane->slot->log, LOG_ERROR,
+                  "no memory for an entry; the process ends, and all that is not settled stays "
+                  "pending in Redis",
+                  LOG_TEXT("stream", lane->name), LOG_INT("bytes", size));
+        abort();
     }
     entry->size = (uint32_t)size;
     struct writer w = writer_over(entry->packet, size);
@@ -196,7 +198,7 @@ static bool send_next(struct outbox *outbox, uint64_t now_ms)
         mqtt_conn_publish(outbox->conn, entry->packet, entry->size, entry->packet_id_offset,
                           ledger_token(&slot->ledger, outbox->next_to_send));
     if (status == STATUS_TOO_LARGE) {
-        fault(entry, BURY_TOO_LARGE, "the packet exceeds the broker's Maximum Packet Size");
+        fault(entry, "packet-too-large", "the packet exceeds the broker's Maximum Packet Size");
         return true;
     }
     if (status != STATUS_OK)
@@ -215,10 +217,9 @@ static bool has_waiting(const struct outbox *outbox)
 
 static void pump_outbox(struct outbox *outbox)
 {
-    size_t room = mqtt_conn_room(outbox->conn);
     uint64_t now_ms = net_now_ms();
-    while (room > 0 && has_waiting(outbox) && send_next(outbox, now_ms))
-        room--;
+    while (has_waiting(outbox) && mqtt_conn_room(outbox->conn) > 0 && send_next(outbox, now_ms))
+        continue;
     mqtt_conn_flush(outbox->conn, has_waiting(outbox));
 }
 

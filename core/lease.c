@@ -33,6 +33,7 @@ static const char take_script[] =
     "end\n"
     "return answer\n";
 
+/* Gives back when it was sent: several may be on their way, and each extends from its own time. */
 static const char renew_script[] =
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
@@ -41,7 +42,7 @@ static const char renew_script[] =
     "  return {0, now, math.max(0, tonumber(held[2] or '0') - now), held[1] or ''}\n"
     "end\n"
     "redis.call('HSET', KEYS[1], 'deadline', now + tonumber(ARGV[2]))\n"
-    "return {1, now}\n";
+    "return {1, now, ARGV[3]}\n";
 
 static const char release_script[] = "if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then\n"
                                      "  return redis.call('DEL', KEYS[1])\n"
@@ -72,7 +73,6 @@ struct lease {
     bool fresh; /* taken from another, or for the first time, and not yet granted with that word */
     uint64_t valid_until_ms;
     uint64_t asked_ms; /* when the last take or renewal was sent */
-    uint64_t renewal_sent_ms;
     int64_t redis_offset_ms;
     struct taking taking[LEASE_ROLES];
 };
@@ -114,6 +114,15 @@ static struct bytes text_at(const struct redis_value *array, size_t index)
     while (value != NULL && index-- > 0)
         value = value->next;
     return value != NULL && value->type == REDIS_STRING ? value->text : bytes_of("");
+}
+
+/* A number that Redis gives as text; 0: none. */
+static int64_t number_at(const struct redis_value *array, size_t index)
+{
+    char text[24];
+    struct bytes value = text_at(array, index);
+    snprintf(text, sizeof text, "%.*s", (int)value.length, (const char *)value.data);
+    return strtoll(text, NULL, 10);
 }
 
 /* Fails the link when the reply is not the array that the scripts give; what says which command. */
@@ -275,18 +284,19 @@ static void on_renew(void *context, const struct redis_value *reply)
     if (integer_at(reply, 0) == 0)
         refuse(lease, reply);
     else
-        extend(lease, lease->renewal_sent_ms);
+        extend(lease, (uint64_t)number_at(reply, 2));
 }
 
 void lease_renew(struct lease *lease, struct redis_link *link)
 {
-    lease->renewal_sent_ms = net_now_ms();
-    lease->asked_ms = lease->renewal_sent_ms;
-    char ttl[16];
+    lease->asked_ms = net_now_ms();
+    char ttl[16], sent[24];
     snprintf(ttl, sizeof ttl, "%" PRIu32, lease->ttl_ms);
+    snprintf(sent, sizeof sent, "%" PRIu64, lease->asked_ms);
     struct bytes arguments[] = {bytes_of("EVAL"),     bytes_of(renew_script),  bytes_of("1"),
-                                bytes_of(lease->key), bytes_of(lease->holder), bytes_of(ttl)};
-    redis_link_command(link, arguments, 6, on_renew, &lease->taking[LEASE_WRITE]);
+                                bytes_of(lease->key), bytes_of(lease->holder), bytes_of(ttl),
+                                bytes_of(sent)};
+    redis_link_command(link, arguments, 7, on_renew, &lease->taking[LEASE_WRITE]);
     redis_link_flush(link);
 }
 

@@ -241,19 +241,34 @@ static bool worth_reading(const struct slot *slot)
     return false;
 }
 
+/* Reads the hot lanes that have room, and every few times all lanes beside them. */
+static bool read_hot(struct slot *slot, struct read_op *op)
+{
+    if (slot->hot_lanes == 0 || !worth_reading(slot))
+        return false;
+    if (!choose_lanes(slot, op, ++slot->hot_turns % SWEEP_EVERY != 0))
+        return false;
+    send_read(slot, op, 0);
+    return true;
+}
+
+/* Parks a read of all lanes that have room. */
+static bool park_read(struct slot *slot, struct read_op *op)
+{
+    if (!choose_lanes(slot, op, false))
+        return false;
+    send_read(slot, op, op->lane_count < slot->lane_count ? BLOCK_PART_MS : BLOCK_MS);
+    return true;
+}
+
 static bool read_more(struct slot *slot)
 {
     struct read_op *op = !slot->reads[0].busy ? &slot->reads[0] : &slot->reads[1];
     const struct read_op *other = op == &slot->reads[0] ? &slot->reads[1] : &slot->reads[0];
-    bool hot = slot->hot_lanes > 0;
-    if (op->busy || (other->busy && (!hot || other->blocking)) || (hot && !worth_reading(slot)))
+    if (op->busy || (other->busy && other->blocking) || slot->lane_count == 0 ||
+        !grow_lanes(slot, op))
         return false;
-    bool hot_only = hot && ++slot->hot_turns % SWEEP_EVERY != 0;
-    if (slot->lane_count == 0 || !grow_lanes(slot, op) || !choose_lanes(slot, op, hot_only))
-        return false;
-    uint32_t block_ms = hot ? 0 : op->lane_count < slot->lane_count ? BLOCK_PART_MS : BLOCK_MS;
-    send_read(slot, op, block_ms);
-    return true;
+    return read_hot(slot, op) || (!other->busy && park_read(slot, op));
 }
 
 /* Lanes that are to begin, to go on with their history, or to be tried again. */
@@ -274,6 +289,14 @@ static void serve_waiting(struct slot *slot)
     }
 }
 
+void reading_resume(struct slot *slot)
+{
+    if (!slot->input_paused)
+        return;
+    slot->input_paused = false;
+    redis_link_pause(slot->read_link, false);
+}
+
 void reading_begin(struct slot *slot)
 {
     for (size_t i = 0; i < slot->lane_count; i++) {
@@ -285,10 +308,8 @@ void reading_begin(struct slot *slot)
 
 void reading_refill(struct slot *slot)
 {
-    if (slot->input_paused && batch_pool_used(slot->batches) < slot->bytes_max / 2) {
-        slot->input_paused = false;
-        redis_link_pause(slot->read_link, false);
-    }
+    if (batch_pool_used(slot->batches) < slot->bytes_max / 2)
+        reading_resume(slot);
     if (!slot->read_fenced || slot->input_paused)
         return;
     if (slot->lanes_waiting)

@@ -93,9 +93,9 @@ static void stop_links(struct slot *slot)
     redis_link_stop(slot->read_link);
     redis_link_stop(slot->write_link);
     reading_forget(slot);
+    reading_resume(slot);
     slot->read_fenced = false;
     slot->write_fenced = false;
-    slot->input_paused = false;
 }
 
 static void stop(struct slot *slot)
@@ -185,7 +185,6 @@ static void report_down(struct slot *slot, enum lease_role role, const char *rea
 static void on_read_ready(void *context)
 {
     struct slot *slot = context;
-    slot->input_paused = false;
     lease_take(slot->lease, LEASE_READ, slot->read_link, slot->write_link);
 }
 
@@ -193,7 +192,7 @@ static void on_read_down(void *context, const char *reason, uint32_t retry_ms)
 {
     struct slot *slot = context;
     slot->read_fenced = false;
-    slot->input_paused = false;
+    reading_resume(slot);
     report_down(slot, LEASE_READ, reason, retry_ms);
 }
 
@@ -226,9 +225,7 @@ void slot_drain(struct slot *slot)
     if (slot->state != SLOT_HELD)
         return;
     set_state(slot, SLOT_DRAINING);
-    if (slot->input_paused)
-        redis_link_pause(slot->read_link, false);
-    slot->input_paused = false;
+    reading_resume(slot);
     reading_wake(slot);
 }
 

@@ -202,6 +202,8 @@ void lane_set_hot(struct lane *lane, bool hot);
 void reading_begin(struct slot *slot);
 /* Reads as far as there is room. */
 void reading_refill(struct slot *slot);
+/* Takes input again after a pause for want of bytes. */
+void reading_resume(struct slot *slot);
 /* Ends a parked read early. */
 void reading_wake(struct slot *slot);
 /* Forgets all outstanding reads. */

@@ -5,9 +5,6 @@
  */
 #include "transport/mqtt_conn_private.h"
 
-#include <assert.h>
-#include <stdio.h>
-
 /* CONNECT without its strings takes fewer than 60 bytes, a PUBLISH without its topic and payload
  * fewer than 20. */
 #define SCRATCH_BESIDE_STRINGS 128u

@@ -176,3 +176,49 @@ def test_another_database(things):
     producer = produce(redis.client(db=3, decode_responses=False), STREAMS, count=30)
     things.gateway(gateway_config(redis.url.removesuffix("/0") + "/3", broker))
     Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
+
+
+@pytest.mark.limit(300)
+def test_links_cut_while_the_bytes_are_used_up(things):
+    """Reading stands still for want of inflight_bytes when the links are cut: it goes on after."""
+    redis, broker = things.redis(), things.recording_broker()
+    broker.hold_acks(after=20)
+    producer = produce(redis, "nemo:{a}:events", keys=20, count=400, payload_size=30_000)
+    config = gateway_config(redis, broker, slots=1,
+                            delivery={"max_payload": "64KiB", "inflight_bytes": "1MiB"})
+    gateway = things.gateway(config)
+    broker.wait_messages(30)
+    time.sleep(0.5)
+    in_memory = len(broker.messages)
+    assert in_memory < 90, "more than the configured bytes are in flight"
+    client = redis.client()
+    for link in client.client_list():
+        if link["name"].startswith("nemogate:"):
+            client.client_kill_filter(_id=link["id"])
+    time.sleep(0.5)
+    broker.release_acks()
+    Verifier(producer, broker).wait(30 * PATIENCE).check(duplicates=0)
+    assert gateway.terminate() == 0
+
+
+def test_a_broker_that_is_down_does_not_hold_up_another(things):
+    """Two brokers in one slot: the streams of one flow while the backlog of the other waits."""
+    redis, up, down = things.redis(), things.recording_broker(), things.recording_broker()
+    down.stop()
+    config = gateway_config(redis, up, slots=1)
+    config["brokers"].append({"name": "down", "url": down.url, "inflight": 10})
+    config["routes"] = [{"streams": "nemo:{d*}:events", "broker": "down"},
+                        {"streams": "nemo:*:events", "broker": "main"}]
+    waiting = Producer(redis, ["nemo:{d1}:events", "nemo:{d2}:events"], keys=5).send(5000)
+    things.gateway(config, start=False).launch()
+    first = Producer(redis, "nemo:{u}:events", keys=5).send(3000)
+    Verifier(first, up).wait(20 * PATIENCE).check(duplicates=0)
+    slowest = 0.0
+    for _ in range(20):
+        before = time.monotonic()
+        first.send(1)
+        Verifier(first, up).wait(10 * PATIENCE).check(duplicates=0)
+        slowest = max(slowest, time.monotonic() - before)
+    print(f"slowest of 20 single events: {slowest * 1000:.0f} ms")
+    down.start()
+    Verifier(waiting, down).wait(40 * PATIENCE).check(duplicates=0)
