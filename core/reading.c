@@ -14,6 +14,7 @@
 #define BLOCK_MS 1000u
 /* Where a parked read cannot name every lane it is cut short, so that the others get their turn. */
 #define BLOCK_PART_MS 50u
+#define BLOCK_BESIDE_HOT_MS 5u
 /* Every so many reads of hot lanes all lanes are read. */
 #define SWEEP_EVERY 4u
 
@@ -183,21 +184,34 @@ static size_t most_room(const struct slot *slot)
     return most;
 }
 
-/* Chooses the lanes of a read, from the rotation on; false when none has room. */
-static bool choose_lanes(struct slot *slot, struct read_op *op, bool hot_only)
+enum choice { CHOOSE_HOT, CHOOSE_COLD, CHOOSE_ALL };
+
+/* Under load a lane waits until a good part of its outlet's credits is free: many small reads cost
+ * more. */
+static bool worth_reading(const struct outlet *outlet)
 {
-    size_t candidates = hot_only ? slot->hot_lanes : slot->lane_count;
+    return outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4;
+}
+
+static bool is_chosen(const struct lane *lane, enum choice choice, size_t count)
+{
+    if (lane->state != LANE_LIVE || !reading_room(lane->outlet, count))
+        return false;
+    return lane->hot ? choice != CHOOSE_COLD && worth_reading(lane->outlet) : choice != CHOOSE_HOT;
+}
+
+/* Chooses the lanes of a read, from the rotation on; false when none has room. */
+static bool choose_lanes(struct slot *slot, struct read_op *op, enum choice choice)
+{
+    size_t candidates = choice == CHOOSE_HOT ? slot->hot_lanes : slot->lane_count;
     size_t share = most_room(slot) / (candidates * (slot->hot_lanes > 0 ? 2 : 1) + 1);
     op->per_lane = share > COUNT_MAX ? COUNT_MAX : share < 1 ? 1 : (unsigned)share;
     op->lane_count = 0;
     for (size_t i = 0; i < slot->lane_count; i++) {
         struct lane *lane = slot->lanes[(slot->rotation + i) % slot->lane_count];
-        if (lane->state != LANE_LIVE || (hot_only && !lane->hot))
+        if (!is_chosen(lane, choice, op->per_lane))
             continue;
-        struct outlet *outlet = lane->outlet;
-        if (!reading_room(outlet, op->per_lane))
-            continue;
-        outlet->reserved += op->per_lane; /* for the lanes chosen after it */
+        lane->outlet->reserved += op->per_lane; /* for the lanes chosen after it */
         op->lanes[op->lane_count++] = lane;
     }
     for (size_t i = 0; i < op->lane_count; i++)
@@ -229,35 +243,27 @@ static void send_read(struct slot *slot, struct read_op *op, uint32_t block_ms)
     redis_link_read(slot->read_link, arguments, n, block_ms, on_read, slot);
 }
 
-/* Under load reads wait until a good part of the credits is free: many small reads cost more. */
-static bool worth_reading(const struct slot *slot)
-{
-    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
-        const struct outlet *outlet = &slot->outlets[i];
-        if (outlet->pool != NULL &&
-            outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4)
-            return true;
-    }
-    return false;
-}
-
 /* Reads the hot lanes that have room, and every few times all lanes beside them. */
 static bool read_hot(struct slot *slot, struct read_op *op)
 {
-    if (slot->hot_lanes == 0 || !worth_reading(slot))
+    if (slot->hot_lanes == 0 || !choose_lanes(slot, op, CHOOSE_HOT))
         return false;
-    if (!choose_lanes(slot, op, ++slot->hot_turns % SWEEP_EVERY != 0))
+    if (++slot->hot_turns % SWEEP_EVERY == 0 && !choose_lanes(slot, op, CHOOSE_ALL))
         return false;
     send_read(slot, op, 0);
     return true;
 }
 
-/* Parks a read of all lanes that have room. */
+/* Parks a read of the cold lanes that have room. While hot lanes wait for room it is a short one:
+ * they can only be read when it is over. */
 static bool park_read(struct slot *slot, struct read_op *op)
 {
-    if (!choose_lanes(slot, op, false))
+    if (!choose_lanes(slot, op, CHOOSE_COLD))
         return false;
-    send_read(slot, op, op->lane_count < slot->lane_count ? BLOCK_PART_MS : BLOCK_MS);
+    send_read(slot, op,
+              op->lane_count == slot->lane_count ? BLOCK_MS
+              : slot->hot_lanes > 0              ? BLOCK_BESIDE_HOT_MS
+                                                 : BLOCK_PART_MS);
     return true;
 }
 

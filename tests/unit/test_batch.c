@@ -1,5 +1,6 @@
 /*
- * The memory of encoded entries: what is lent stays untouched and in place, what is held is bounded.
+ * The memory of encoded entries: what is lent stays untouched and in place, what is held is
+ * bounded.
  */
 #include "core/batch.h"
 

@@ -71,7 +71,8 @@ Test(ledger, a_taken_record_is_empty)
     ledger_close(&ledger);
 }
 
-/* A late PUBACK carries the token of a publish whose entry is gone, or whose record is another's. */
+/* A late PUBACK carries the token of a publish whose entry is gone, or whose record is another's.
+ */
 Test(ledger, a_token_finds_its_own_entry_only)
 {
     struct ledger ledger;

@@ -1,6 +1,6 @@
 /*
- * The door between threads: nothing is lost, each thread's messages come in its order, on the loop's
- * thread. ThreadSanitizer looks at the rest.
+ * The door between threads: nothing is lost, each thread's messages come in its order, on the
+ * loop's thread. ThreadSanitizer looks at the rest.
  */
 #include "core/mailbox.h"
 

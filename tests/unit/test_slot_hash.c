@@ -14,9 +14,12 @@ Test(slot_hash, never_changes)
         const char *name;
         unsigned slots[5];
     } pinned[] = {
-        {"nemo:{a}:events", {0, 1, 13, 17, 429}},   {"nemo:{lab-1}:events", {0, 0, 4, 40, 740}},
-        {"nemo:{nanofab}:events", {0, 3, 3, 3, 163}}, {"nemo:{0}:events", {0, 3, 11, 47, 699}},
-        {"plain", {0, 1, 9, 33, 841}},              {"", {0, 1, 1, 45, 961}},
+        {"nemo:{a}:events", {0, 1, 13, 17, 429}},
+        {"nemo:{lab-1}:events", {0, 0, 4, 40, 740}},
+        {"nemo:{nanofab}:events", {0, 3, 3, 3, 163}},
+        {"nemo:{0}:events", {0, 3, 11, 47, 699}},
+        {"plain", {0, 1, 9, 33, 841}},
+        {"", {0, 1, 1, 45, 961}},
     };
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
         for (size_t j = 0; j < 5; j++)
@@ -27,7 +30,7 @@ Test(slot_hash, never_changes)
 
 Test(slot_hash, takes_bytes_above_127_as_unsigned)
 {
-    cr_expect_eq(slot_of_stream("Zo\xc3\xab", 1024), 494);
+    cr_expect_eq(slot_of_stream("Zo\xc3\xab", 1024), 977);
 }
 
 /* Sites are often numbered. No slot gets a quarter more or less than its share. */

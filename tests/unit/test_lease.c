@@ -1,0 +1,494 @@
+/*
+ * Leases against a real redis-server: who holds one, which links are closed for it, and until when
+ * it is good.
+ */
+#include "core/lease.h"
+
+#include "real_redis.h"
+#include "redis_link_driver.h"
+
+#include <inttypes.h>
+
+#define KEY "nemogate:{g}:lease:0"
+#define TTL_MS 60000u
+
+static struct real_redis redis;
+
+struct party;
+
+struct party_link {
+    struct party *party;
+    enum lease_role role;
+    struct redis_link *link;
+    unsigned ready;
+    unsigned down;
+    char reason[400];
+};
+
+/* A process that wants the lease, with its two links. */
+struct party {
+    struct lease *lease;
+    struct party_link links[LEASE_ROLES];
+    unsigned granted;
+    unsigned fresh;
+    unsigned refused;
+    unsigned released;
+    char holder[64];
+    uint64_t remaining_ms;
+};
+
+/* ---- a party ------------------------------------------------------------------------------ */
+
+static void on_link_ready(void *context)
+{
+    struct party_link *link = context;
+    link->ready++;
+}
+
+static void on_link_down(void *context, const char *reason, uint32_t retry_ms)
+{
+    (void)retry_ms;
+    struct party_link *link = context;
+    link->down++;
+    snprintf(link->reason, sizeof link->reason, "%s", reason);
+    redis_link_stop(link->link);
+}
+
+static void on_granted(void *context, enum lease_role role, bool fresh)
+{
+    struct party *party = context;
+    party->granted++;
+    party->fresh += fresh;
+    redis_link_flush(party->links[role].link);
+}
+
+static void on_refused(void *context, struct bytes holder, uint64_t remaining_ms)
+{
+    struct party *party = context;
+    party->refused++;
+    party->remaining_ms = remaining_ms;
+    snprintf(party->holder, sizeof party->holder, "%.*s", (int)holder.length,
+             (const char *)holder.data);
+}
+
+static void on_released(void *context)
+{
+    ((struct party *)context)->released++;
+}
+
+static void party_connect(struct party *party, enum lease_role role, const char *user)
+{
+    static const struct redis_link_events link_events = {on_link_ready, on_link_down};
+    struct party_link *link = &party->links[role];
+    struct redis_link_config config = {.endpoint = {.path = redis.socket},
+                                       .username = user,
+                                       .password = user != NULL ? "word" : NULL,
+                                       .connect_timeout_ms = 5000,
+                                       .reply_timeout_ms = 5000};
+    link->party = party;
+    link->role = role;
+    link->link = redis_link_new(&net, &config, &link_events, NULL, link, 1);
+    cr_assert_not_null(link->link);
+    redis_link_start(link->link);
+    until(&link->ready, 1);
+}
+
+static void party_open(struct party *party, const char *name)
+{
+    static const struct lease_events lease_events = {on_granted, on_refused, on_released};
+    *party = (struct party){0};
+    party->lease = lease_new(KEY, name, TTL_MS, &lease_events, party);
+    cr_assert_not_null(party->lease);
+    party_connect(party, LEASE_WRITE, NULL);
+    party_connect(party, LEASE_READ, NULL);
+}
+
+static void party_close(struct party *party)
+{
+    for (int role = 0; role < LEASE_ROLES; role++)
+        redis_link_free(party->links[role].link);
+    lease_free(party->lease);
+}
+
+static void ask(struct party *party, enum lease_role role)
+{
+    lease_take(party->lease, role, party->links[role].link, party->links[!role].link);
+}
+
+static void take(struct party *party, enum lease_role role)
+{
+    unsigned granted = party->granted;
+    ask(party, role);
+    until(&party->granted, granted + 1);
+}
+
+static bool is_valid(const struct party *party)
+{
+    return lease_is_valid(party->lease, net_now_ms());
+}
+
+static int64_t id_of(const struct party *party, enum lease_role role)
+{
+    return redis_link_client_id(party->links[role].link);
+}
+
+/* ---- Redis, past the lease ---------------------------------------------------------------- */
+
+static const char *say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static const char *say(const char *format, ...)
+{
+    static char reply[8192];
+    char line[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line - 2, format, arguments);
+    va_end(arguments);
+    real_redis_say(&redis, strcat(line, "\r\n"), reply, sizeof reply);
+    return reply;
+}
+
+/* Whoever holds it, its time is over. */
+static void expire(void)
+{
+    say("HSET " KEY " deadline 1");
+}
+
+static bool is_recorded(const struct party *party, enum lease_role role)
+{
+    return strncmp(say("HEXISTS " KEY " link:%s:%" PRId64,
+                       redis_link_run_id(party->links[role].link), id_of(party, role)),
+                   ":1", 2) == 0;
+}
+
+static void expect_text(const char *reply, const char *text)
+{
+    cr_expect_not_null(strstr(reply, text), "\"%s\" in \"%s\"", text, reply);
+}
+
+static void setup(void)
+{
+    begin_driver();
+    real_redis_start(&redis);
+}
+
+static void teardown(void)
+{
+    net_close(&net);
+    real_redis_stop(&redis);
+}
+
+TestSuite(lease, .init = setup, .fini = teardown, .timeout = 60);
+
+/* ---- taking ------------------------------------------------------------------------------- */
+
+Test(lease, a_free_one_is_taken)
+{
+    struct party a;
+    party_open(&a, "a");
+    cr_expect_not(is_valid(&a));
+    take(&a, LEASE_WRITE);
+    cr_expect_eq(a.fresh, 1);
+    cr_expect(is_valid(&a));
+    expect_text(say("HGET " KEY " holder"), "\r\na\r\n");
+    expect_text(say("HGET " KEY " link:%s:%" PRId64, redis_link_run_id(a.links[LEASE_WRITE].link),
+                    id_of(&a, LEASE_WRITE)),
+                "write");
+    expect_text(say("TTL " KEY), ":-1"); /* the record outlives its deadline */
+    party_close(&a);
+}
+
+Test(lease, its_own_is_kept_and_the_other_link_lives)
+{
+    struct party a;
+    party_open(&a, "a");
+    take(&a, LEASE_WRITE);
+    take(&a, LEASE_READ);
+    take(&a, LEASE_WRITE);
+    cr_expect_eq(a.granted, 3);
+    cr_expect_eq(a.fresh, 1);
+    cr_expect(is_recorded(&a, LEASE_READ));
+    cr_expect(is_recorded(&a, LEASE_WRITE));
+    turn_for(50);
+    cr_expect_eq(a.links[LEASE_READ].down, 0);
+    cr_expect_eq(a.links[LEASE_WRITE].down, 0);
+    party_close(&a);
+}
+
+Test(lease, it_is_refused_while_another_holds_it)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    ask(&b, LEASE_WRITE);
+    until(&b.refused, 1);
+    cr_expect_str_eq(b.holder, "a");
+    cr_expect_gt(b.remaining_ms, 0);
+    cr_expect_leq(b.remaining_ms, TTL_MS);
+    cr_expect_not(is_valid(&b));
+    cr_expect_not(is_recorded(&b, LEASE_WRITE));
+    cr_expect_eq(b.granted, 0);
+    cr_expect(is_valid(&a));
+    party_close(&a);
+    party_close(&b);
+}
+
+Test(lease, after_its_time_another_takes_it_and_closes_the_former_links)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    take(&a, LEASE_READ);
+    expire();
+    take(&b, LEASE_WRITE);
+    cr_expect_eq(b.fresh, 1);
+    cr_expect(is_valid(&b));
+    until(&a.links[LEASE_WRITE].down, 1);
+    until(&a.links[LEASE_READ].down, 1);
+    cr_expect_not(is_recorded(&a, LEASE_WRITE));
+    cr_expect_not(is_recorded(&a, LEASE_READ));
+    cr_expect(is_recorded(&b, LEASE_WRITE));
+    cr_expect_eq(b.links[LEASE_WRITE].down, 0);
+    cr_expect_eq(b.links[LEASE_READ].down, 0); /* it is not recorded yet */
+    expect_text(say("HLEN " KEY), ":3");       /* holder, deadline, b's link */
+    party_close(&a);
+    party_close(&b);
+}
+
+/* A parked read of a former owner would swallow entries: nothing is granted before it is gone. */
+Test(lease, it_is_granted_only_when_the_former_links_are_closed)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_READ);
+    int64_t id = id_of(&a, LEASE_READ);
+    expire();
+    take(&b, LEASE_WRITE);
+    expect_text(say("CLIENT LIST ID %" PRId64, id), "$0");
+    party_close(&a);
+    party_close(&b);
+}
+
+Test(lease, its_own_after_its_time_is_not_fresh_when_nobody_else_had_it)
+{
+    struct party a;
+    party_open(&a, "a");
+    take(&a, LEASE_WRITE);
+    expire();
+    take(&a, LEASE_WRITE);
+    cr_expect_eq(a.fresh, 1);
+    party_close(&a);
+}
+
+/* a loses it to b and gets it back: whatever a had in memory, b may have settled. */
+Test(lease, it_is_fresh_after_another_had_it)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    expire();
+    say("HSET " KEY " holder b");
+    take(&a, LEASE_WRITE);
+    cr_expect_eq(a.fresh, 2);
+    say("DEL " KEY);
+    take(&a, LEASE_WRITE);
+    cr_expect_eq(a.fresh, 3);
+    lease_forget(a.lease);
+    cr_expect_not(is_valid(&a));
+    take(&a, LEASE_WRITE);
+    cr_expect_eq(a.fresh, 4);
+    party_close(&a);
+    party_close(&b);
+}
+
+Test(lease, links_of_another_run_of_redis_are_forgotten_and_not_killed)
+{
+    struct party a, stranger;
+    party_open(&a, "a");
+    party_open(&stranger, "stranger");
+    say("HSET " KEY " holder x deadline 1 link:%040d:%" PRId64 " read", 7,
+        id_of(&stranger, LEASE_READ));
+    take(&a, LEASE_WRITE);
+    expect_text(say("HLEN " KEY), ":3");
+    turn_for(50);
+    cr_expect_eq(stranger.links[LEASE_READ].down, 0);
+    expect_text(say("CLIENT LIST ID %" PRId64, id_of(&stranger, LEASE_READ)), "id=");
+    party_close(&a);
+    party_close(&stranger);
+}
+
+/* More than one script answers at a time. */
+Test(lease, any_number_of_former_links_is_struck_off)
+{
+    struct party a;
+    party_open(&a, "a");
+    for (int i = 0; i < 5; i++)
+        say("EVAL \"for i = 1, 50 do redis.call('HSET', KEYS[1], 'link:%s:' .. 900000 + %d + i, "
+            "'read') end return 1\" 1 " KEY,
+            redis_link_run_id(a.links[LEASE_WRITE].link), i * 50);
+    expect_text(say("HLEN " KEY), ":250");
+    take(&a, LEASE_WRITE);
+    cr_expect_eq(a.granted, 1);
+    cr_expect_eq(a.fresh, 1);
+    expect_text(say("HLEN " KEY), ":3");
+    party_close(&a);
+}
+
+Test(lease, without_client_kill_the_link_fails_and_says_why)
+{
+    struct party a, b;
+    say("ACL SETUSER lab on >word ~* +@all -client|kill");
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    expire();
+    redis_link_free(b.links[LEASE_WRITE].link);
+    b.links[LEASE_WRITE].ready = 0;
+    party_connect(&b, LEASE_WRITE, "lab");
+    ask(&b, LEASE_WRITE);
+    until(&b.links[LEASE_WRITE].down, 1);
+    expect_text(b.links[LEASE_WRITE].reason, "Redis refused CLIENT KILL, which fences former");
+    expect_text(b.links[LEASE_WRITE].reason, "NOPERM");
+    expect_text(b.links[LEASE_WRITE].reason, "+client|kill");
+    cr_expect_eq(b.granted, 0);
+    cr_expect_eq(a.links[LEASE_WRITE].down, 0);
+    party_close(&a);
+    party_close(&b);
+}
+
+Test(lease, a_record_of_the_wrong_type_fails_the_link)
+{
+    struct party a;
+    party_open(&a, "a");
+    say("SET " KEY " x");
+    ask(&a, LEASE_WRITE);
+    until(&a.links[LEASE_WRITE].down, 1);
+    expect_text(a.links[LEASE_WRITE].reason, "Redis refused the lease script: ");
+    cr_expect_eq(a.granted, 0);
+    party_close(&a);
+}
+
+/* ---- keeping and leaving ------------------------------------------------------------------ */
+
+Test(lease, it_is_good_for_nine_tenths_of_its_time_from_the_request)
+{
+    struct party a;
+    party_open(&a, "a");
+    uint64_t before = net_now_ms();
+    take(&a, LEASE_WRITE);
+    uint64_t after = net_now_ms();
+    cr_expect(lease_is_valid(a.lease, before + TTL_MS - TTL_MS / 10 - 1));
+    cr_expect_not(lease_is_valid(a.lease, after + TTL_MS - TTL_MS / 10));
+    cr_expect_not(lease_renewal_due(a.lease, before + TTL_MS / 3 - 1));
+    cr_expect(lease_renewal_due(a.lease, after + TTL_MS / 3));
+    party_close(&a);
+}
+
+Test(lease, a_renewal_extends_it)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    expire();
+    turn_for(20);
+    uint64_t before = net_now_ms();
+    lease_renew(a.lease, a.links[LEASE_WRITE].link);
+    while (redis_link_outstanding(a.links[LEASE_WRITE].link) > 0)
+        turn_for(1);
+    cr_expect(lease_is_valid(a.lease, before + TTL_MS - TTL_MS / 10 - 1));
+    cr_expect_not(lease_renewal_due(a.lease, before + TTL_MS / 3 - 1));
+    ask(&b, LEASE_WRITE);
+    until(&b.refused, 1);
+    cr_expect_gt(b.remaining_ms, TTL_MS / 2);
+    party_close(&a);
+    party_close(&b);
+}
+
+/* Two renewals are on their way, and only the first is carried out: Redis counts from it. */
+Test(lease, each_renewal_extends_it_from_its_own_request)
+{
+    struct party a;
+    party_open(&a, "a");
+    take(&a, LEASE_WRITE);
+    take(&a, LEASE_READ);
+    struct redis_link *parked = a.links[LEASE_READ].link;
+    struct bytes wait[] = {bytes_of("BLPOP"), bytes_of("nothing"), bytes_of("0")};
+    redis_link_command(parked, wait, 3, on_reply, (void *)"b");
+    turn_for(20);
+    lease_renew(a.lease, a.links[LEASE_WRITE].link);
+    uint64_t first = net_now_ms();
+    nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+    lease_renew(a.lease, parked);
+    while (redis_link_outstanding(a.links[LEASE_WRITE].link) > 0)
+        turn_for(1);
+    cr_expect_eq(redis_link_outstanding(parked), 2);
+    cr_expect_not(lease_is_valid(a.lease, first + TTL_MS - TTL_MS / 10));
+    party_close(&a);
+}
+
+Test(lease, a_renewal_is_refused_when_another_has_it)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    say("HSET " KEY " holder b");
+    lease_renew(a.lease, a.links[LEASE_WRITE].link);
+    until(&a.refused, 1);
+    cr_expect_str_eq(a.holder, "b");
+    cr_expect_gt(a.remaining_ms, 0);
+    cr_expect_not(is_valid(&a));
+    say("DEL " KEY);
+    lease_renew(a.lease, a.links[LEASE_WRITE].link);
+    until(&a.refused, 2);
+    cr_expect_str_eq(a.holder, "");
+    cr_expect_eq(a.remaining_ms, 0);
+    expect_text(say("EXISTS " KEY), ":0");
+    party_close(&a);
+    party_close(&b);
+}
+
+Test(lease, a_release_deletes_only_its_own)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    lease_release(b.lease, b.links[LEASE_WRITE].link);
+    until(&b.released, 1);
+    expect_text(say("HGET " KEY " holder"), "\r\na\r\n");
+    lease_release(a.lease, a.links[LEASE_WRITE].link);
+    cr_expect_not(is_valid(&a));
+    until(&a.released, 1);
+    expect_text(say("EXISTS " KEY), ":0");
+    take(&b, LEASE_WRITE);
+    cr_expect_eq(b.fresh, 1);
+    party_close(&a);
+    party_close(&b);
+}
+
+/* ---- time --------------------------------------------------------------------------------- */
+
+static uint64_t redis_time(void)
+{
+    unsigned long long seconds = 0, microseconds = 0;
+    sscanf(say("TIME"), "*2\r\n$%*d\r\n%llu\r\n$%*d\r\n%llu", &seconds, &microseconds);
+    return seconds * 1000 + microseconds / 1000;
+}
+
+Test(lease, it_knows_the_time_of_redis)
+{
+    struct party a;
+    party_open(&a, "a");
+    uint64_t before = redis_time();
+    take(&a, LEASE_WRITE);
+    uint64_t now = net_now_ms();
+    cr_expect_geq(lease_redis_time(a.lease, now), before);
+    cr_expect_leq(lease_redis_time(a.lease, now), redis_time() + 1);
+    cr_expect_eq(lease_redis_time(a.lease, now + 5000), lease_redis_time(a.lease, now) + 5000);
+    party_close(&a);
+}
