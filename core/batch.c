@@ -52,8 +52,10 @@ void batch_pool_free(struct batch_pool *pool)
 {
     if (pool == NULL)
         return;
-    while (pool->all != NULL)
-        free_block(pool, pool->all);
+    for (struct batch *batch = pool->all, *next; batch != NULL; batch = next) {
+        next = batch->next;
+        free(batch);
+    }
     free(pool);
 }
 

@@ -147,8 +147,7 @@ void check_broker_open(struct check_broker *check, const struct config *config, 
 void check_broker_close(struct check_broker *check)
 {
     mqtt_conn_free(check->conn);
-    if (check->tls != NULL)
-        tls_context_free(check->tls);
+    tls_context_free(check->tls);
     free(check->client_id);
 }
 

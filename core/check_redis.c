@@ -156,8 +156,7 @@ void check_redis_open(struct check_redis *check, const struct net *net, struct c
 void check_redis_close(struct check_redis *check)
 {
     redis_link_free(check->link);
-    if (check->tls != NULL)
-        tls_context_free(check->tls);
+    tls_context_free(check->tls);
     free(check->link_name);
     for (size_t i = 0; i < check->stream_count; i++)
         free(check->streams[i].name);
