@@ -15,7 +15,7 @@ import subprocess
 
 import pytest
 
-from harness import Gateway, Mosquitto, RecordingBroker, RedisServer, Subscriber
+from harness import Gateway, LineSubscriber, Mosquitto, RecordingBroker, RedisServer, Subscriber
 
 MAKE_CERTS = os.path.join(os.path.dirname(__file__), "..", "tools", "make_certs.sh")
 
@@ -49,6 +49,9 @@ class Things:
 
     def subscriber(self, port, start=True, **options):
         return self._keep(Subscriber(self.tmp, port, **options), start)
+
+    def line_subscriber(self, port, start=True, **options):
+        return self._keep(LineSubscriber(self.tmp, port, **options), start)
 
     def gateway(self, config, start=True, **options):
         return self._keep(Gateway(self.tmp, config, **options), start)

@@ -10,7 +10,7 @@ STREAMS = [f"nemo:{{site{i}}}:events" for i in range(8)]
 def carry(things, broker, **changes):
     redis = things.redis()
     producer = produce(redis, STREAMS, keys=250, count=COUNT, payload_size=220)
-    subscriber = things.subscriber(broker.port, tls=broker.tls, topics=("nemo/#",))
+    subscriber = things.line_subscriber(broker.port, tls=broker.tls, topics=("nemo/#",))
     gateway = things.gateway(gateway_config(redis, broker, slots=4, **changes))
     Verifier(producer, subscriber).wait(patience(30)).check(duplicates=0)
     wait_until(lambda: is_settled(redis, STREAMS), 10, "nothing pending and no lag")
@@ -20,12 +20,12 @@ def carry(things, broker, **changes):
 
 @pytest.mark.limit(1800)
 def test_tls_mqtt5(things):
-    carry(things, things.mosquitto(tls=things.certs, max_inflight=0))
+    carry(things, things.mosquitto(tls=things.certs, max_inflight=1000))
 
 
 @pytest.mark.limit(1800)
 def test_tls_mqtt311(things):
-    carry(things, things.mosquitto(tls=things.certs, max_inflight=0),
+    carry(things, things.mosquitto(tls=things.certs, max_inflight=1000),
           broker_changes={"protocol": "3.1.1"})
 
 

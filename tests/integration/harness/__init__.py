@@ -17,6 +17,7 @@ gateway, events (produce and Verifier).
 
 from .events import Producer, Report, Verifier, produce
 from .gateway import READY_TEXT, Gateway, gateway_config, parse_logfmt, to_yaml
+from .line_subscriber import LineSubscriber
 from .message import Message
 from .mosquitto import Mosquitto
 from .process import free_port, wait_until
@@ -24,6 +25,6 @@ from .recording_broker import RecordingBroker
 from .redis_server import RedisServer
 from .subscriber import Subscriber
 
-__all__ = ["Gateway", "Message", "Mosquitto", "Producer", "READY_TEXT", "RecordingBroker",
-           "RedisServer", "Report", "Subscriber", "Verifier", "free_port", "gateway_config",
-           "parse_logfmt", "produce", "to_yaml", "wait_until"]
+__all__ = ["Gateway", "LineSubscriber", "Message", "Mosquitto", "Producer", "READY_TEXT",
+           "RecordingBroker", "RedisServer", "Report", "Subscriber", "Verifier", "free_port",
+           "gateway_config", "parse_logfmt", "produce", "to_yaml", "wait_until"]
