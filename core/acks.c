@@ -54,8 +54,9 @@ static void report_trouble(struct lane *lane, const char *message, const struct 
     if (!log_limit_pass(&lane->trouble, now, TROUBLE_PERIOD_MS, &held_back))
         return;
     struct bytes text = reply->type == REDIS_ERROR ? reply->text : bytes_of("unexpected reply");
-    log_event(&lane->slot->log, LOG_ERROR, message, LOG_TEXT("stream", lane->name),
-              LOG_BYTES("reply", text), LOG_INT("repeated", held_back));
+    log_event(&lane->slot->log, LOG_ERROR, message, LOG_BYTES("site", lane->site),
+              LOG_TEXT("stream", lane->name), LOG_BYTES("reply", text),
+              LOG_INT("repeated", held_back));
 }
 
 /* The entries of the answered command leave the ledger. */
@@ -104,7 +105,7 @@ static void report_burial(struct lane *lane, const struct entry *entry, const ch
     if (!log_limit_pass(&lane->slot->dead_trouble, net_now_ms(), 1000, &held_back))
         return;
     log_event(&lane->slot->log, LOG_WARNING, "entry goes to the dead-letter stream",
-              LOG_TEXT("stream", lane->name), LOG_TEXT("id", id),
+              LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name), LOG_TEXT("id", id),
               LOG_TEXT("reason", entry->fault_reason), LOG_TEXT("detail", entry->fault_detail),
               LOG_TEXT("dead_letters", lane->dead_stream), LOG_INT("repeated", held_back));
 }

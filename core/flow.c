@@ -81,7 +81,8 @@ static void encode(struct lane *lane, const struct stream_entry *in, struct entr
         log_event(&lane->slot->log, LOG_ERROR,
                   "no memory for an entry; the process ends, and all that is not settled stays "
                   "pending in Redis",
-                  LOG_TEXT("stream", lane->name), LOG_INT("bytes", size));
+                  LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name),
+                  LOG_INT("bytes", size));
         abort();
     }
     entry->size = (uint32_t)size;
@@ -100,8 +101,8 @@ void flow_report_gone(struct lane *lane, struct bytes id)
     if (log_limit_pass(&slot->gone_trouble, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
         log_event(&slot->log, LOG_ERROR,
                   "an entry was deleted from the stream before it was published: its event is lost",
-                  LOG_TEXT("stream", lane->name), LOG_BYTES("id", id),
-                  LOG_INT("repeated", held_back));
+                  LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name),
+                  LOG_BYTES("id", id), LOG_INT("repeated", held_back));
 }
 
 /* Pending, but trimmed or deleted by others: there is nothing left to publish. */

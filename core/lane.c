@@ -79,10 +79,11 @@ static void quarantine(struct lane *lane, const char *what, struct bytes reply)
     lane->retry_ms = now + interval;
     lane_set_hot(lane, false);
     if (log_limit_pass(&lane->trouble, now, TROUBLE_PERIOD_MS, &held_back))
-        log_event(
-            &slot->log, LOG_ERROR, "a stream cannot be read; it is left alone and tried again",
-            LOG_TEXT("stream", lane->name), LOG_TEXT("command", what), LOG_BYTES("reply", reply),
-            LOG_INT("retry_ms", interval), LOG_INT("repeated", held_back));
+        log_event(&slot->log, LOG_ERROR,
+                  "a stream cannot be read; it is left alone and tried again",
+                  LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name),
+                  LOG_TEXT("command", what), LOG_BYTES("reply", reply),
+                  LOG_INT("retry_ms", interval), LOG_INT("repeated", held_back));
 }
 
 void lane_quarantine(struct lane *lane, const char *what, const struct redis_value *reply)
@@ -263,9 +264,10 @@ static void on_group(void *context, const struct redis_value *reply)
             &slot->log, LOG_ERROR,
             "the consumer group was gone and has been made again from the stream's beginning: "
             "entries that were published may be published again",
-            LOG_TEXT("stream", lane->name));
+            LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name));
     else if (made)
-        log_event(&slot->log, LOG_INFO, "consumer group made", LOG_TEXT("stream", lane->name));
+        log_event(&slot->log, LOG_INFO, "consumer group made", LOG_BYTES("site", lane->site),
+                  LOG_TEXT("stream", lane->name));
     lane->group_lost = false;
     lane->state = LANE_CLAIM;
     struct bytes arguments[] = {bytes_of("XPENDING"), bytes_of(lane->name),

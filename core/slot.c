@@ -365,8 +365,8 @@ void slot_add_stream(struct slot *slot, const char *name)
     }
     slot->lanes[slot->lane_count++] = lane;
     slot->lanes_waiting = true;
-    log_event(&slot->log, LOG_INFO, "stream taken up", LOG_TEXT("stream", name),
-              LOG_TEXT("broker", lane->outlet->broker->name));
+    log_event(&slot->log, LOG_INFO, "stream taken up", LOG_BYTES("site", lane->site),
+              LOG_TEXT("stream", name), LOG_TEXT("broker", lane->outlet->broker->name));
     if (slot->state == SLOT_HELD) {
         start_outlets(slot);
         reading_wake(slot);
