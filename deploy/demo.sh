@@ -56,11 +56,10 @@ clean_up() {
     trap '' INT TERM
     stop_all
     if [ -n "$folder" ]; then
-        if [ "$status" -eq 0 ] || [ "$status" -eq 130 ]; then
-            rm -rf "$folder"
-        else
-            echo "demo: configuration and logs are kept in $folder" >&2
-        fi
+        case $status in
+        0 | 130 | 143) rm -rf "$folder" ;; # 128 + SIGINT or SIGTERM: nothing is wrong
+        *) echo "demo: configuration and logs are kept in $folder" >&2 ;;
+        esac
     fi
     exit "$status"
 }

@@ -239,3 +239,141 @@ def test_a_read_of_an_owner_that_has_drained_is_fenced_too(things):
     time.sleep(1)
     assert broker.payloads("nemo/a/t") == [b"0", b"1", b"2"], client.xpending_range(
         A, "nemogate", "-", "+", 10)
+
+
+def test_message_expiry_counts_from_the_entrys_time_not_from_its_reading(things):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.stop()
+    client = redis.client()
+    client.xadd(A, {"topic": "t", "payload": "1", "exp": "60"})
+    things.gateway(one_slot(redis, broker), start=False).launch()
+    wait_until(lambda: client.xinfo_groups(A) and client.xpending(A, "nemogate")["pending"] == 1,
+               10, "read")
+    time.sleep(5)
+    broker.start()
+    wait_until(lambda: broker.payloads("nemo/a/t"), 15 * PATIENCE, "published")
+    assert next(m for m in broker.messages if m.topic == "nemo/a/t").expiry <= 56
+
+
+def test_expired_entries_among_others_do_not_cost_a_round_trip_each(things):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.ack_delay = 0.1  # a broker that is far away
+    pipe = redis.client().pipeline(transaction=False)
+    for i in range(600):
+        pipe.xadd(A, {"topic": f"t{i}", "payload": "x", **({"exp": "0"} if i % 2 else {})})
+    pipe.execute()
+    things.gateway(one_slot(redis, broker))
+    begun = time.monotonic()
+    wait_until(lambda: len(broker.accepted()) >= 300, 60 * PATIENCE, "published")
+    assert time.monotonic() - begun < 5 * PATIENCE
+
+
+def test_a_stream_that_cannot_be_acknowledged_does_not_keep_the_credits(things):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.hold_acks()
+    client = redis.client()
+    produce(redis, A, keys=10, count=2000)
+    things.gateway(one_slot(redis, broker, broker_changes={"inflight": 100}))
+    wait_until(lambda: client.xpending(A, "nemogate")["pending"] > 320, 10, "read")
+    client.delete(A)
+    client.set(A, "not a stream any more")
+    broker.release_acks()
+    time.sleep(1)
+    client.xadd(B, {"topic": "t", "payload": "1"})
+    wait_until(lambda: broker.payloads("nemo/b/t") == [b"1"], 15 * PATIENCE, "the other stream")
+
+
+class HalfClosingBroker:
+    """MQTT 3.1.1. It says goodbye by closing its sending half only, and goes on reading: so it sees
+    every byte that the client's process has written."""
+
+    def __init__(self):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"mqtt://127.0.0.1:{self.server.getsockname()[1]}"
+        self.sockets, self.streams = [], []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            sock, _ = self.server.accept()
+            self.sockets.append(sock)
+            self.streams.append(bytearray())
+            threading.Thread(target=self._serve, args=(sock, self.streams[-1]), daemon=True).start()
+
+    def _serve(self, sock, stream):
+        stream += sock.recv(65536)
+        sock.sendall(b"\x20\x02\x00\x00")
+        while data := sock.recv(65536):
+            stream += data
+        sock.close()
+
+    def has(self, payload):
+        return any(payload in bytes(stream) for stream in list(self.streams))
+
+
+def test_qos_0_settles_only_when_it_has_been_written(things):
+    redis, broker = things.redis(), HalfClosingBroker()
+    client = redis.client()
+    client.xadd(A, {"topic": "t", "payload": "<first>", "qos": "0"})
+    config = one_slot(redis, broker, broker_changes={"protocol": "3.1.1", "status_topic": ""})
+    gateway = things.gateway(config)
+    wait_until(lambda: broker.has(b"<first>"), 10, "carried")
+    for n in range(5):
+        connections = len(broker.sockets)
+        gateway.pause()
+        time.sleep(0.1)
+        broker.sockets[-1].shutdown(socket.SHUT_WR)
+        client.xadd(A, {"topic": "t", "payload": f"<{n}>", "qos": "0"})
+        gateway.resume()  # the end of the connection and the entry come in one turn of the loop
+        wait_until(lambda: len(broker.sockets) > connections, 10, "connected again")
+        wait_until(lambda: client.xpending(A, "nemogate")["pending"] == 0, 10, "settled")
+        time.sleep(0.3)
+    assert [n for n in range(5) if not broker.has(b"<%d>" % n)] == []
+
+
+class CutNetwork:
+    """Stands before Redis until cut(): then nothing goes through and nobody gets an answer."""
+
+    def __init__(self, port):
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._server.getsockname()[1]}/0"
+        self._to, self._is_cut = port, False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self):
+        self._is_cut = True
+
+    def _accept(self):
+        self._kept = []
+        while True:
+            client, _ = self._server.accept()
+            server = socket.create_connection(("127.0.0.1", self._to))
+            self._kept += [client, server]
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source, sink):
+        try:
+            while data := source.recv(65536):
+                if not self._is_cut:
+                    sink.sendall(data)
+        except OSError:
+            pass
+
+
+@pytest.mark.limit(90)
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_an_owner_cut_off_from_redis_leaves_the_broker_to_the_next_owner(things, protocol):
+    redis, broker = things.redis(), things.recording_broker()
+    network = CutNetwork(redis.port)
+    config = one_slot(network.url, broker, broker_changes={"protocol": protocol})
+    things.gateway(config)
+    redis.client().xadd(A, {"topic": "t", "payload": "1"})
+    wait_until(lambda: broker.payloads("nemo/a/t"), 10, "carried")
+    network.cut()
+    config["redis"]["url"], config["instance"] = redis.url, "gateway-2"
+    things.gateway(config)
+    time.sleep(2)
+    before = len(broker.connections)
+    time.sleep(15)
+    assert len(broker.connections) - before <= 1
