@@ -5,6 +5,8 @@
  */
 #include "codec/mqtt_wire.h"
 
+#include <assert.h>
+
 /* Property identifiers [MQTT 5.0, 2.2.2.2]. */
 enum {
     PROPERTY_MESSAGE_EXPIRY = 0x02,
@@ -45,6 +47,11 @@ static inline uint8_t *write_u16(uint8_t *at, size_t value)
     *at++ = (uint8_t)(value >> 8);
     *at++ = (uint8_t)value;
     return at;
+}
+
+static inline uint8_t *write_u32(uint8_t *at, uint32_t value)
+{
+    return write_u16(write_u16(at, value >> 16), value);
 }
 
 static inline uint8_t *write_bytes(uint8_t *at, struct bytes value)
@@ -247,10 +254,9 @@ static uint8_t *write_publish_properties(uint8_t *at, const struct mqtt_publish 
                                          size_t length)
 {
     at = write_variable(at, length);
-    if (publish->has_expiry) {
+    if (publish->has_expiry) { /* the first property: mqtt_set_expiry looks for it there */
         *at++ = PROPERTY_MESSAGE_EXPIRY;
-        at = write_u16(at, publish->expiry_s >> 16);
-        at = write_u16(at, publish->expiry_s);
+        at = write_u32(at, publish->expiry_s);
     }
     if (publish->content_type.length > 0) {
         *at++ = PROPERTY_CONTENT_TYPE;
@@ -290,6 +296,26 @@ void mqtt_put_publish(struct writer *w, const struct mqtt_publish *publish,
     if (publish->version == MQTT_5_0)
         at = write_publish_properties(at, publish, lengths.properties);
     w->at = write_bytes(at, publish->payload);
+}
+
+static uint8_t *skip_variable(uint8_t *at)
+{
+    while (*at >= 128)
+        at++;
+    return at + 1;
+}
+
+void mqtt_set_expiry(uint8_t *packet, uint32_t seconds)
+{
+    unsigned qos = packet[0] >> 1 & 3u;
+    uint8_t *at = skip_variable(packet + 1); /* the Remaining Length */
+    size_t topic_length = (size_t)at[0] << 8 | at[1];
+    at += LENGTH_OF_STRING + topic_length;
+    if (qos > 0)
+        at += LENGTH_OF_PACKET_ID;
+    at = skip_variable(at); /* the Property Length */
+    assert(*at == PROPERTY_MESSAGE_EXPIRY);
+    write_u32(at + 1, seconds);
 }
 
 /* ---- PINGREQ, DISCONNECT ------------------------------------------------------------------ */

@@ -105,6 +105,10 @@ static inline void mqtt_set_retain(uint8_t *packet, bool retain)
     packet[0] = (uint8_t)((packet[0] & ~1u) | (retain ? 1u : 0u));
 }
 
+/* Patches the Message Expiry Interval of an MQTT 5.0 PUBLISH that was encoded with has_expiry
+ * [MQTT 5.0, 3.3.2.3.3]. */
+void mqtt_set_expiry(uint8_t *packet, uint32_t seconds);
+
 void mqtt_put_pingreq(struct writer *w);
 
 /* 3.1.1 has no reason code: there it is left out [MQTT 3.1.1, 3.14]. */

@@ -19,7 +19,12 @@
  * and not MULTI, where a failing XADD would not stop the XACK. The entry's own fields follow those
  * of the dead letter; more of them than Lua can unpack are packed into one. */
 static const char bury_script[] =
-    "local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)\n"
+    "local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)\n"
+    "if pending.err then\n"
+    "  local code = string.match(pending.err, '^%S+')\n"
+    "  if code == 'NOGROUP' or code == 'WRONGTYPE' then return 0 end\n"
+    "  return redis.error_reply(pending.err)\n"
+    "end\n"
     "if #pending == 0 then return 0 end\n"
     "local letter = {'dead_reason', ARGV[3], 'dead_detail', ARGV[4], 'dead_stream', KEYS[1],\n"
     "  'dead_id', ARGV[2], 'dead_deliveries', pending[1][4]}\n"
@@ -49,14 +54,23 @@ void acks_owe(struct slot *slot, uint32_t index)
 
 static void report_trouble(struct lane *lane, const char *message, const struct redis_value *reply)
 {
-    uint64_t held_back, now = net_now_ms();
-    lane->ack_retry_ms = now + RETRY_MS;
-    if (!log_limit_pass(&lane->trouble, now, TROUBLE_PERIOD_MS, &held_back))
+    uint64_t held_back;
+    if (!log_limit_pass(&lane->trouble, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
         return;
     struct bytes text = reply->type == REDIS_ERROR ? reply->text : bytes_of("unexpected reply");
     log_event(&lane->slot->log, LOG_ERROR, message, LOG_BYTES("site", lane->site),
               LOG_TEXT("stream", lane->name), LOG_BYTES("reply", text),
               LOG_INT("repeated", held_back));
+}
+
+/* What was sent stays owed and is sent again later. Until then the lane is not read, and what it
+ * has waiting in memory is given back: others need the room. */
+static void keep_owed(struct lane *lane, const char *message, const struct redis_value *reply)
+{
+    lane->acking = 0;
+    lane->ack_retry_ms = net_now_ms() + RETRY_MS;
+    report_trouble(lane, message, reply);
+    lane_hold(lane);
 }
 
 /* The entries of the answered command leave the ledger. */
@@ -74,12 +88,15 @@ static void on_xack(void *context, const struct redis_value *reply)
     struct lane *lane = context;
     if (reply == NULL)
         return; /* acks_rewind has seen to it, or will */
-    if (reply->type == REDIS_INTEGER) {
-        forget_acked(lane);
+    if (redis_value_is_error(reply, "WRONGTYPE")) {
+        report_trouble(lane, "a stream was replaced by another type: nothing of it is pending",
+                       reply);
+    } else if (reply->type != REDIS_INTEGER) {
+        keep_owed(lane, "Redis refused XACK; it stays owed and is sent again", reply);
         return;
     }
-    lane->acking = 0;
-    report_trouble(lane, "Redis refused XACK; it stays owed and is sent again", reply);
+    forget_acked(lane);
+    lane_go_on(lane);
 }
 
 static void on_buried(void *context, const struct redis_value *reply)
@@ -89,14 +106,14 @@ static void on_buried(void *context, const struct redis_value *reply)
     if (reply == NULL)
         return;
     if (reply->type != REDIS_INTEGER) {
-        lane->acking = 0;
-        report_trouble(lane, "Redis refused the dead letter; the entry waits and is tried again",
-                       reply);
+        keep_owed(lane, "Redis refused the dead letter; the entry waits and is tried again", reply);
+        flow_buried(slot, lane->owed.first);
         return;
     }
     slot->counts.dead_letters += (uint64_t)reply->integer;
     flow_buried(slot, lane->owed.first);
     forget_acked(lane);
+    lane_go_on(lane);
 }
 
 static void report_burial(struct lane *lane, const struct entry *entry, const char *id)

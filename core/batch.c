@@ -10,7 +10,7 @@
 /* Entries up to this share a block: at worst a quarter of it stays unused at its end. */
 #define SHARED_MAX (BATCH_BLOCK_SIZE / 4)
 /* Spare blocks beyond these are given back: a burst must not hold memory for ever. */
-#define SPARE_MAX 16u
+#define SPARE_MAX 4u
 
 struct batch {
     struct batch *next; /* among all blocks of the pool */

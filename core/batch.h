@@ -1,7 +1,7 @@
 /*
  * Memory for encoded entries: fixed blocks that are filled one after the other and reused when the
  * last entry in them has been settled. An entry too large for a shared block has one of its own.
- * Bytes never move while they are lent. One slot, one thread.
+ * Bytes never move while they are lent. One connection, one thread.
  */
 #ifndef NEMOGATE_CORE_BATCH_H
 #define NEMOGATE_CORE_BATCH_H
@@ -12,7 +12,7 @@
 #define BATCH_BLOCK_SIZE (128u * 1024u)
 
 struct batch;      /* a block */
-struct batch_pool; /* the blocks of one slot */
+struct batch_pool; /* the blocks of one connection's entries */
 
 /* Owned by the caller; NULL when memory is short. */
 struct batch_pool *batch_pool_new(void);

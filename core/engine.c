@@ -54,7 +54,7 @@ static void finish(struct engine *engine, int exit_code)
 static void post_to_all(struct engine *engine, enum mail_kind kind)
 {
     for (unsigned i = 0; i < engine->shard_count; i++)
-        shard_post(engine->shards[i], kind, 0, NULL);
+        shard_post(engine->shards[i], kind, 0, 0, NULL);
 }
 
 static void arm_deadline(struct engine *engine, uint32_t ms)
@@ -116,7 +116,8 @@ static void on_found(void *context, const char *name)
 {
     struct engine *engine = context;
     unsigned slot = slot_of_stream(name, engine->config->slots);
-    shard_post(engine->shards[slot % engine->config->shards], MAIL_STREAM_FOUND, slot, name);
+    bool late = engine->shard_count > 0;
+    shard_post(engine->shards[slot % engine->config->shards], MAIL_STREAM_FOUND, slot, late, name);
 }
 
 /* The shards start when the streams of the first look wait in their mailboxes. */
@@ -135,6 +136,9 @@ static void on_first_pass(void *context)
 
 static const struct discovery_events discovery_events = {on_found, on_first_pass};
 
+static void make_tag(struct engine *engine);
+static void ask_for_tag(struct engine *engine);
+
 static bool make_shards(struct engine *engine)
 {
     engine->shards = calloc(engine->config->shards, sizeof(struct shard *));
@@ -151,21 +155,22 @@ static bool make_shards(struct engine *engine)
     return engine->shards != NULL;
 }
 
-static void on_tag(void *context, const struct redis_value *reply)
+static void fail_over_tag(struct engine *engine, const struct redis_value *reply)
 {
-    struct engine *engine = context;
-    if (reply == NULL)
-        return;
-    if (reply->type != REDIS_STRING || reply->text.length == 0 ||
-        reply->text.length >= sizeof engine->tag) {
-        redis_link_fail(engine->link,
-                        "Redis did not answer GET of the installation's id as expected");
-        return;
-    }
+    char reason[256];
+    struct bytes text =
+        reply->type == REDIS_ERROR ? reply->text : bytes_of("not what was expected");
+    snprintf(reason, sizeof reason, "Redis cannot keep the installation's id: %.*s",
+             (int)text.length, (const char *)text.data);
+    redis_link_fail(engine->link, reason);
+}
+
+static void start_with_tag(struct engine *engine, struct bytes tag)
+{
     redis_link_proven(engine->link);
     engine->link_trouble = (struct log_limit){0};
     if (engine->tag[0] == '\0') {
-        memcpy(engine->tag, reply->text.data, reply->text.length);
+        memcpy(engine->tag, tag.data, tag.length);
         if (!make_shards(engine)) {
             finish(engine, 1);
             return;
@@ -174,15 +179,48 @@ static void on_tag(void *context, const struct redis_value *reply)
     discovery_go_on(engine->discovery);
 }
 
+static void on_tag(void *context, const struct redis_value *reply)
+{
+    struct engine *engine = context;
+    if (reply == NULL)
+        return;
+    if (reply->type == REDIS_NIL)
+        make_tag(engine);
+    else if (reply->type == REDIS_STRING && reply->text.length > 0 &&
+             reply->text.length < sizeof engine->tag)
+        start_with_tag(engine, reply->text);
+    else
+        fail_over_tag(engine, reply);
+}
+
 static void on_tag_set(void *context, const struct redis_value *reply)
 {
     struct engine *engine = context;
-    if (reply == NULL || reply->type != REDIS_ERROR)
-        return;
-    char reason[256];
-    snprintf(reason, sizeof reason, "Redis refused to keep the installation's id: %.*s",
-             (int)reply->text.length, (const char *)reply->text.data);
-    redis_link_fail(engine->link, reason);
+    if (reply != NULL && reply->type == REDIS_ERROR)
+        fail_over_tag(engine, reply);
+    else if (reply != NULL)
+        ask_for_tag(engine);
+}
+
+/* NX: of several instances that start for the first time together one decides. */
+static void make_tag(struct engine *engine)
+{
+    uint32_t random;
+    char fresh[16];
+    if (getrandom(&random, sizeof random, 0) != sizeof random)
+        random = (uint32_t)net_now_us();
+    snprintf(fresh, sizeof fresh, "%08" PRIx32, random);
+    struct bytes set[] = {bytes_of("SET"), bytes_of(engine->tag_key), bytes_of(fresh),
+                          bytes_of("NX")};
+    redis_link_command(engine->link, set, 4, on_tag_set, engine);
+    redis_link_flush(engine->link);
+}
+
+static void ask_for_tag(struct engine *engine)
+{
+    struct bytes get[] = {bytes_of("GET"), bytes_of(engine->tag_key)};
+    redis_link_command(engine->link, get, 2, on_tag, engine);
+    redis_link_flush(engine->link);
 }
 
 static void on_ready(void *context)
@@ -196,17 +234,7 @@ static void on_ready(void *context)
         finish(engine, 1);
         return;
     }
-    uint32_t random;
-    char fresh[16];
-    if (getrandom(&random, sizeof random, 0) != sizeof random)
-        random = (uint32_t)net_now_us();
-    snprintf(fresh, sizeof fresh, "%08" PRIx32, random);
-    struct bytes set[] = {bytes_of("SET"), bytes_of(engine->tag_key), bytes_of(fresh),
-                          bytes_of("NX")};
-    struct bytes get[] = {bytes_of("GET"), bytes_of(engine->tag_key)};
-    redis_link_command(engine->link, set, 4, on_tag_set, engine);
-    redis_link_command(engine->link, get, 2, on_tag, engine);
-    redis_link_flush(engine->link);
+    ask_for_tag(engine);
 }
 
 static void on_down(void *context, const char *reason, uint32_t retry_ms)
@@ -283,7 +311,7 @@ static void join_shards(struct engine *engine, struct slot_counts *counts)
     for (unsigned i = 0; engine->shards != NULL && i < engine->config->shards; i++) {
         if (engine->shards[i] == NULL)
             continue;
-        shard_post(engine->shards[i], MAIL_STOP, 0, NULL);
+        shard_post(engine->shards[i], MAIL_STOP, 0, 0, NULL);
         shard_join(engine->shards[i], counts);
     }
     free(engine->shards);

@@ -12,6 +12,9 @@
 
 #define TROUBLE_PERIOD_MS 30000u
 
+/* Compared by address: the limit may be another after the next CONNACK. */
+static const char too_large[] = "packet-too-large";
+
 /* ---- taking in ---------------------------------------------------------------------------- */
 
 static uint32_t key_hash(struct bytes key)
@@ -44,18 +47,27 @@ static void describe_publish(const struct lane *lane, const struct stream_entry 
     publish->user_property_count = 2;
 }
 
-/* Sets the message expiry from what is left of the entry's life; an entry whose life is over is
- * marked by an expiry in the past and is settled unpublished when its turn comes. */
-static void describe_expiry(const struct lane *lane, const struct stream_entry *in,
-                            struct mqtt_publish *publish, struct entry *entry)
+static uint64_t life_left_ms(const struct slot *slot, const struct entry *entry, uint64_t now_ms)
+{
+    uint64_t now = lease_redis_time(slot->lease, now_ms);
+    return entry->expires_ms > now ? entry->expires_ms - now : 0;
+}
+
+static uint32_t expiry_s(uint64_t left_ms)
+{
+    uint64_t seconds = left_ms / 1000 + (left_ms % 1000 > 0);
+    return seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
+}
+
+/* The message expiry is written when the entry is sent: until then it grows shorter. */
+static void describe_expiry(const struct stream_entry *in, struct mqtt_publish *publish,
+                            struct entry *entry)
 {
     if (!in->has_exp)
         return;
-    entry->expires_ms = entry->id.ms + (uint64_t)in->exp_s * 1000;
-    uint64_t now = lease_redis_time(lane->slot->lease, net_now_ms());
-    uint64_t left_ms = entry->expires_ms > now ? entry->expires_ms - now : 0;
+    uint64_t life_ms = (uint64_t)in->exp_s * 1000;
+    entry->expires_ms = entry->id.ms < UINT64_MAX - life_ms ? entry->id.ms + life_ms : UINT64_MAX;
     publish->has_expiry = true;
-    publish->expiry_s = (uint32_t)((left_ms + 999) / 1000);
 }
 
 static void fault(struct entry *entry, const char *reason, const char *detail)
@@ -64,34 +76,47 @@ static void fault(struct entry *entry, const char *reason, const char *detail)
     entry->fault_detail = detail;
 }
 
-static void encode(struct lane *lane, const struct stream_entry *in, struct entry *entry)
+/* Lends memory for a packet; NULL: the outlet's bytes are used up. An entry of any size gets
+ * through when nothing else is there. */
+static uint8_t *lend(struct outlet *outlet, struct entry *entry, size_t size)
+{
+    outlet->entry_bytes += size / 16 - outlet->entry_bytes / 16;
+    if (outlet->bytes > 0 && outlet->bytes + size > outlet->bytes_max)
+        return NULL;
+    uint8_t *memory = batch_lend(outlet->outboxes[entry->outbox].batches, size, &entry->batch);
+    if (memory == NULL) {
+        log_event(&outlet->log, LOG_ERROR,
+                  "no memory for an entry; the process ends, and all that is not settled stays "
+                  "pending in Redis",
+                  LOG_TEXT("stream", entry->lane->name), LOG_INT("bytes", size));
+        abort();
+    }
+    outlet->bytes += size;
+    return memory;
+}
+
+static bool encode(struct lane *lane, const struct stream_entry *in, struct entry *entry)
 {
     char id_text[STREAM_ID_TEXT];
     struct mqtt_publish publish;
     describe_publish(lane, in, &publish, entry->id, id_text);
-    describe_expiry(lane, in, &publish, entry);
+    describe_expiry(in, &publish, entry);
     size_t size = mqtt_publish_size(&publish);
     if (size == 0) {
         fault(entry, "bad-topic",
               "the topic with the route's prefix, or the id, is over 65,535 bytes");
-        return;
+        return true;
     }
-    entry->packet = batch_lend(lane->slot->batches, size, &entry->batch);
-    if (entry->packet == NULL) {
-        log_event(&lane->slot->log, LOG_ERROR,
-                  "no memory for an entry; the process ends, and all that is not settled stays "
-                  "pending in Redis",
-                  LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name),
-                  LOG_INT("bytes", size));
-        abort();
-    }
+    entry->packet = lend(lane->outlet, entry, size);
+    if (entry->packet == NULL)
+        return false;
     entry->size = (uint32_t)size;
     struct writer w = writer_over(entry->packet, size);
     size_t offset;
     mqtt_put_publish(&w, &publish, &offset);
     assert(writer_ok(&w) && writer_length(&w) == size);
     entry->packet_id_offset = (uint32_t)offset;
-    lane->outlet->entry_bytes += size / 16 - lane->outlet->entry_bytes / 16;
+    return true;
 }
 
 void flow_report_gone(struct lane *lane, struct bytes id)
@@ -114,7 +139,25 @@ static void take_gone(struct lane *lane, uint32_t index, struct stream_id id)
     acks_owe(lane->slot, index);
 }
 
-void flow_take(struct lane *lane, const struct redis_entry *in)
+/* Judges and encodes; false: it has no room. */
+static bool prepare(struct lane *lane, const struct redis_entry *in, struct entry *entry)
+{
+    struct stream_entry decoded;
+    struct stream_entry_fault wrong;
+    size_t max_payload = lane->slot->setting.config->delivery.max_payload;
+    enum status status =
+        stream_entry_read(in->id, in->fields, in->count, max_payload, &decoded, &wrong);
+    entry->outbox = (uint16_t)mqtt_pool_pick(lane->outlet->pool, key_hash(decoded.key));
+    if (status != STATUS_OK)
+        fault(entry, wrong.reason, wrong.detail);
+    else if (in->overflow)
+        fault(entry, "bad-field", "it has more than 64 fields");
+    else
+        return encode(lane, &decoded, entry);
+    return true;
+}
+
+bool flow_take(struct lane *lane, const struct redis_entry *in)
 {
     struct slot *slot = lane->slot;
     uint32_t index = ledger_take(&slot->ledger);
@@ -122,93 +165,126 @@ void flow_take(struct lane *lane, const struct redis_entry *in)
     struct entry *entry = ledger_entry(&slot->ledger, index);
     entry->id = in->id;
     entry->lane = lane;
+    if (!in->nil && !prepare(lane, in, entry)) {
+        ledger_give_back(&slot->ledger, index);
+        return false;
+    }
     lane->outlet->used++;
     lane->entries++;
     slot->counts.read++;
     if (in->nil) {
         take_gone(lane, index, in->id);
-        return;
+        return true;
     }
-    struct stream_entry decoded;
-    struct stream_entry_fault wrong;
-    enum status status =
-        stream_entry_read(in->id, in->fields, in->count, slot->setting.config->delivery.max_payload,
-                          &decoded, &wrong);
-    if (status != STATUS_OK)
-        fault(entry, wrong.reason, wrong.detail);
-    else if (in->overflow)
-        fault(entry, "bad-field", "it has more than 64 fields");
-    else
-        encode(lane, &decoded, entry);
-    entry->outbox = (uint16_t)mqtt_pool_pick(lane->outlet->pool, key_hash(decoded.key));
     struct outbox *outbox = &lane->outlet->outboxes[entry->outbox];
     entry_queue_append(&outbox->entries, &slot->ledger, index);
     if (outbox->next_to_send == ENTRY_NONE)
         outbox->next_to_send = index;
+    return true;
+}
+
+static void release_packet(struct entry *entry)
+{
+    struct outlet *outlet = entry->lane->outlet;
+    if (entry->packet == NULL)
+        return;
+    batch_release(outlet->outboxes[entry->outbox].batches, entry->batch, entry->size);
+    outlet->bytes -= entry->size;
+    entry->packet = NULL;
 }
 
 void flow_forget(struct slot *slot, uint32_t index)
 {
     struct entry *entry = ledger_entry(&slot->ledger, index);
-    if (entry->packet != NULL)
-        batch_release(slot->batches, entry->batch, entry->size);
+    release_packet(entry);
     entry->lane->outlet->used--;
     entry->lane->entries--;
     ledger_give_back(&slot->ledger, index);
 }
 
-/* ---- publishing --------------------------------------------------------------------------- */
-
-static void release_packet(struct slot *slot, struct entry *entry)
+static void drop_unsent(struct outbox *outbox, const struct lane *lane)
 {
-    if (entry->packet == NULL)
-        return;
-    batch_release(slot->batches, entry->batch, entry->size);
-    entry->packet = NULL;
+    struct slot *slot = outbox->outlet->slot;
+    struct entry_queue all = outbox->entries;
+    outbox->entries = entry_queue_empty();
+    outbox->next_to_send = ENTRY_NONE;
+    for (uint32_t place = 0; all.count > 0; place++) {
+        uint32_t index = entry_queue_take(&all, &slot->ledger);
+        if (place >= outbox->sent && ledger_entry(&slot->ledger, index)->lane == lane) {
+            flow_forget(slot, index);
+            continue;
+        }
+        entry_queue_append(&outbox->entries, &slot->ledger, index);
+        if (place >= outbox->sent && outbox->next_to_send == ENTRY_NONE)
+            outbox->next_to_send = index;
+    }
 }
 
-/* The outbox's first entry needs no publish: it has expired or can never be sent. */
-static void settle_unpublished(struct outbox *outbox)
+void flow_drop_unsent(struct lane *lane)
+{
+    for (size_t i = 0; i < lane->outlet->connections; i++)
+        drop_unsent(&lane->outlet->outboxes[i], lane);
+}
+
+/* ---- publishing --------------------------------------------------------------------------- */
+
+/* The outbox's first entry can never be sent: acks.c moves it to the dead letters, and nothing
+ * behind it is sent before Redis has answered. */
+static void bury_first(struct outbox *outbox)
 {
     struct slot *slot = outbox->outlet->slot;
     uint32_t index = entry_queue_take(&outbox->entries, &slot->ledger);
-    struct entry *entry = ledger_entry(&slot->ledger, index);
     outbox->next_to_send = outbox->entries.first;
-    outbox->burying = entry->fault_reason != NULL;
-    release_packet(slot, entry);
+    outbox->burying = true;
+    release_packet(ledger_entry(&slot->ledger, index));
     acks_owe(slot, index);
 }
 
-static bool has_expired(const struct slot *slot, const struct entry *entry, uint64_t now_ms)
+static void step_over(struct outbox *outbox, struct entry *entry)
 {
-    return entry->expires_ms != 0 && lease_redis_time(slot->lease, now_ms) >= entry->expires_ms;
+    entry->state = ENTRY_SENT;
+    outbox->sent++;
+    outbox->next_to_send = entry->next;
 }
 
-/* Publishes the entry at next_to_send; false: it cannot be sent now. */
+/* Publishes the entry, or, when its life is over, gives it a place in the connection's order
+ * without sending anything. */
+static enum status publish(struct outbox *outbox, struct entry *entry, uint64_t token,
+                           uint64_t now_ms)
+{
+    const struct slot *slot = outbox->outlet->slot;
+    if (entry->expires_ms != 0) {
+        uint64_t left_ms = life_left_ms(slot, entry, now_ms);
+        if (left_ms == 0) {
+            mqtt_conn_skip(outbox->conn, token);
+            return STATUS_OK;
+        }
+        if (outbox->outlet->conn_config.version == MQTT_5_0)
+            mqtt_set_expiry(entry->packet, expiry_s(left_ms));
+    }
+    return mqtt_conn_publish(outbox->conn, entry->packet, entry->size, entry->packet_id_offset,
+                             token);
+}
+
+/* Sends the entry at next_to_send; false: it cannot be sent now. */
 static bool send_next(struct outbox *outbox, uint64_t now_ms)
 {
     struct slot *slot = outbox->outlet->slot;
     struct entry *entry = ledger_entry(&slot->ledger, outbox->next_to_send);
-    if (entry->fault_reason != NULL || has_expired(slot, entry, now_ms)) {
-        if (outbox->sent > 0)
-            return false; /* its turn comes when everything before it has settled */
-        settle_unpublished(outbox);
-        return !outbox->burying;
+    if (entry->fault_reason != NULL) {
+        if (outbox->sent == 0) /* else its turn comes when everything before it has settled */
+            bury_first(outbox);
+        return false;
     }
     enum status status =
-        mqtt_conn_publish(outbox->conn, entry->packet, entry->size, entry->packet_id_offset,
-                          ledger_token(&slot->ledger, outbox->next_to_send));
-    if (status == STATUS_TOO_LARGE) {
-        fault(entry, "packet-too-large", "the packet exceeds the broker's Maximum Packet Size");
-        return true;
-    }
-    if (status != STATUS_OK)
-        return false;
-    entry->state = ENTRY_SENT;
-    outbox->sent++;
-    slot->counts.published++;
-    outbox->next_to_send = entry->next;
-    return true;
+        publish(outbox, entry, ledger_token(&slot->ledger, outbox->next_to_send), now_ms);
+    if (status == STATUS_TOO_LARGE)
+        fault(entry, too_large, "the packet exceeds the broker's Maximum Packet Size");
+    else if (status == STATUS_OK)
+        step_over(outbox, entry);
+    if (status == STATUS_OK)
+        slot->counts.published++;
+    return status == STATUS_OK || status == STATUS_TOO_LARGE;
 }
 
 static bool has_waiting(const struct outbox *outbox)
@@ -279,7 +355,7 @@ static void on_settled(void *context, struct mqtt_conn *conn, uint64_t token)
     entry_queue_take(&outbox->entries, &slot->ledger);
     outbox->sent--;
     slot->counts.settled++;
-    release_packet(slot, ledger_entry(&slot->ledger, index));
+    release_packet(ledger_entry(&slot->ledger, index));
     acks_owe(slot, index);
 }
 
@@ -299,11 +375,23 @@ static void report_refusal(struct outbox *outbox, const struct mqtt_loss *loss)
               LOG_INT("retry_ms", loss->retry_ms));
 }
 
+/* Everything unsettled is to be sent again, in its order. */
+static void rewind_outbox(struct outbox *outbox)
+{
+    const struct ledger *ledger = &outbox->outlet->slot->ledger;
+    for (uint32_t i = outbox->entries.first; i != ENTRY_NONE; i = ledger_entry(ledger, i)->next) {
+        struct entry *entry = ledger_entry(ledger, i);
+        entry->state = ENTRY_WAITING;
+        if (entry->fault_reason == too_large)
+            entry->fault_reason = NULL;
+    }
+    outbox->sent = 0;
+    outbox->next_to_send = outbox->entries.first;
+}
+
 static void on_lost(void *context, struct mqtt_conn *conn, const struct mqtt_loss *loss)
 {
-    (void)conn;
     struct outbox *outbox = context;
-    struct ledger *ledger = &outbox->outlet->slot->ledger;
     uint64_t held_back;
     if (loss->cause == MQTT_LOSS_PUBLISH_REFUSED)
         report_refusal(outbox, loss);
@@ -313,12 +401,11 @@ static void on_lost(void *context, struct mqtt_conn *conn, const struct mqtt_los
                   loss->was_connected ? "broker connection lost" : "cannot connect to the broker",
                   LOG_TEXT("reason", loss->text), LOG_INT("unsettled", outbox->sent),
                   LOG_INT("retry_ms", loss->retry_ms));
-    uint32_t index = outbox->entries.first;
-    for (; outbox->sent > 0; outbox->sent--) {
-        ledger_entry(ledger, index)->state = ENTRY_WAITING;
-        index = ledger_entry(ledger, index)->next;
-    }
-    outbox->next_to_send = outbox->entries.first;
+    rewind_outbox(outbox);
+    /* Without a valid lease another may own the slot, and its connections with our client
+     * identifiers are the ones that count: ours stay down until the lease is confirmed. */
+    if (!lease_is_valid(outbox->outlet->slot->lease, net_now_ms()))
+        mqtt_conn_close(conn);
 }
 
 static void on_stopped(void *context, struct mqtt_conn *conn)

@@ -1,7 +1,7 @@
 /*
  * A stream of a slot, and the one way in which it begins after every start, takeover and reconnect:
- * make the group, claim what other consumers hold, read the slot's own history to its end, and only
- * then ask for new entries. Each step is the reply of the one before it.
+ * make sure of the group, claim what other consumers hold, read the slot's own history to its end,
+ * and only then ask for new entries. Each step is the reply of the one before it.
  */
 #include "core/slot_private.h"
 
@@ -16,6 +16,7 @@
 #define TROUBLE_PERIOD_MS 60000u
 
 static void send_claim(struct lane *lane, struct bytes cursor);
+static void ask_for_summary(struct lane *lane);
 
 /* ---- making one --------------------------------------------------------------------------- */
 
@@ -32,7 +33,7 @@ static bool expand_prefix(struct lane *lane)
     return writer_ok(&w);
 }
 
-struct lane *lane_new(struct slot *slot, const char *name)
+struct lane *lane_new(struct slot *slot, const char *name, bool late)
 {
     const struct config *config = slot->setting.config;
     const struct config_route *route = config_route_of(config, name);
@@ -42,6 +43,7 @@ struct lane *lane_new(struct slot *slot, const char *name)
         return NULL;
     }
     lane->slot = slot;
+    lane->late = late;
     lane->route = route;
     lane->outlet = &slot->outlets[route->broker];
     lane->site = stream_site(bytes_of(lane->name));
@@ -70,7 +72,7 @@ void lane_free(struct lane *lane)
     free(lane);
 }
 
-static void quarantine(struct lane *lane, const char *what, struct bytes reply)
+static void quarantine_for(struct lane *lane, const char *what, struct bytes reply)
 {
     struct slot *slot = lane->slot;
     uint32_t interval = slot->setting.config->redis.discovery_interval_ms;
@@ -86,10 +88,10 @@ static void quarantine(struct lane *lane, const char *what, struct bytes reply)
                   LOG_INT("retry_ms", interval), LOG_INT("repeated", held_back));
 }
 
-void lane_quarantine(struct lane *lane, const char *what, const struct redis_value *reply)
+static void quarantine(struct lane *lane, const char *what, const struct redis_value *reply)
 {
-    quarantine(lane, what,
-               reply->type == REDIS_ERROR ? reply->text : bytes_of("not what was expected"));
+    quarantine_for(lane, what,
+                   reply->type == REDIS_ERROR ? reply->text : bytes_of("not what was expected"));
 }
 
 /* ---- history ------------------------------------------------------------------------------ */
@@ -125,11 +127,16 @@ bool lane_was_alive(const struct lane *lane, struct stream_id id)
            bsearch(&id, lane->alive, lane->alive_count, sizeof *lane->alive, compare_ids) != NULL;
 }
 
-static void finish_history(struct lane *lane)
+static void forget_alive(struct lane *lane)
 {
     free(lane->alive);
     lane->alive = NULL;
     lane->alive_count = 0;
+}
+
+static void finish_history(struct lane *lane)
+{
+    forget_alive(lane);
     lane->state = LANE_LIVE;
     lane_set_hot(lane, true); /* the first read for new entries does not block */
     reading_wake(lane->slot);
@@ -139,48 +146,75 @@ static void on_history(void *context, const struct redis_value *reply)
 {
     struct lane *lane = context;
     struct slot *slot = lane->slot;
+    size_t received = lane->received;
     reading_answered(slot, &lane->history);
-    if (reply == NULL)
+    if (reply == NULL || lane->state != LANE_HISTORY)
         return;
     if (reply->type == REDIS_ERROR)
-        lane_quarantine(lane, "XREADGROUP of its pending entries", reply);
-    else if (lane->received == 0)
+        quarantine(lane, "XREADGROUP of its pending entries", reply);
+    else if (received == 0)
         finish_history(lane);
     else
         slot->lanes_waiting = true; /* for the next page, when there is room */
 }
 
-void lane_read_history(struct lane *lane)
+bool lane_read_history(struct lane *lane)
 {
     struct slot *slot = lane->slot;
-    struct outlet *outlet = lane->outlet;
-    size_t page = outlet->credits / 2 < HISTORY_PAGE ? outlet->credits / 2 : HISTORY_PAGE;
-    if (lane->history.busy || !reading_room(outlet, page))
-        return;
-    char count[24], cursor[STREAM_ID_TEXT];
+    size_t room = reading_room(lane->outlet);
+    size_t page = room < HISTORY_PAGE ? room : HISTORY_PAGE;
+    char count[24], after[STREAM_ID_TEXT];
     snprintf(count, sizeof count, "%zu", page);
-    stream_id_format(lane->cursor, cursor);
+    stream_id_format(lane->last, after);
     struct bytes *arguments = slot_arguments(slot, 9);
-    if (arguments == NULL)
-        return;
+    if (page == 0 || arguments == NULL)
+        return false;
     const char *const words[] = {"XREADGROUP",   "GROUP",    slot->setting.config->redis.group,
                                  slot->consumer, "COUNT",    count,
-                                 "STREAMS",      lane->name, cursor};
+                                 "STREAMS",      lane->name, after};
     for (size_t i = 0; i < 9; i++)
         arguments[i] = bytes_of(words[i]);
+    lane->cut = false;
     lane->history.per_lane = (unsigned)page;
     reading_expect(slot, &lane->history, false);
     redis_link_read(slot->read_link, arguments, 9, 0, on_history, lane);
+    return true;
+}
+
+void lane_read_again(struct lane *lane)
+{
+    /* All that was taken lies before lane->last: none of it is named again. */
+    forget_alive(lane);
+    lane_set_hot(lane, false);
+    lane->state = LANE_HISTORY;
+    lane->slot->lanes_waiting = true;
+}
+
+void lane_hold(struct lane *lane)
+{
+    if (lane->state != LANE_LIVE && lane->state != LANE_HISTORY)
+        return;
+    lane_set_hot(lane, false);
+    lane->state = LANE_HELD;
+    flow_drop_unsent(lane);
+}
+
+void lane_go_on(struct lane *lane)
+{
+    if (lane->state != LANE_HELD)
+        return;
+    lane->state = LANE_NEW;
+    lane->slot->lanes_waiting = true;
 }
 
 static void start_history(struct lane *lane)
 {
     if (!note_alive(lane)) {
-        quarantine(lane, "its history", bytes_of("no memory"));
+        quarantine_for(lane, "its history", bytes_of("no memory"));
         return;
     }
     lane->state = LANE_HISTORY;
-    lane->cursor = (struct stream_id){0, 0};
+    lane->last = (struct stream_id){0, 0};
     lane->slot->lanes_waiting = true;
 }
 
@@ -192,7 +226,7 @@ static void on_claim(void *context, const struct redis_value *reply)
     if (reply == NULL)
         return;
     if (reply->type != REDIS_ARRAY || reply->count < 2 || reply->element->type != REDIS_STRING) {
-        lane_quarantine(lane, "XAUTOCLAIM", reply);
+        quarantine(lane, "XAUTOCLAIM", reply);
         return;
     }
     struct bytes cursor = reply->element->text;
@@ -235,46 +269,6 @@ static bool others_hold(const struct lane *lane, const struct redis_value *summa
     return false;
 }
 
-static void on_summary(void *context, const struct redis_value *reply)
-{
-    struct lane *lane = context;
-    if (reply == NULL)
-        return;
-    if (reply->type != REDIS_ARRAY)
-        lane_quarantine(lane, "XPENDING", reply);
-    else if (others_hold(lane, reply))
-        send_claim(lane, bytes_of("0-0"));
-    else
-        start_history(lane);
-}
-
-static void on_group(void *context, const struct redis_value *reply)
-{
-    struct lane *lane = context;
-    struct slot *slot = lane->slot;
-    if (reply == NULL)
-        return;
-    bool made = reply->type == REDIS_STATUS;
-    if (!made && !redis_value_is_error(reply, "BUSYGROUP")) {
-        lane_quarantine(lane, "XGROUP CREATE", reply);
-        return;
-    }
-    if (made && lane->group_lost)
-        log_event(
-            &slot->log, LOG_ERROR,
-            "the consumer group was gone and has been made again from the stream's beginning: "
-            "entries that were published may be published again",
-            LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name));
-    else if (made)
-        log_event(&slot->log, LOG_INFO, "consumer group made", LOG_BYTES("site", lane->site),
-                  LOG_TEXT("stream", lane->name));
-    lane->group_lost = false;
-    lane->state = LANE_CLAIM;
-    struct bytes arguments[] = {bytes_of("XPENDING"), bytes_of(lane->name),
-                                bytes_of(slot->setting.config->redis.group)};
-    redis_link_command(slot->read_link, arguments, 3, on_summary, lane);
-}
-
 /* Streams that the configuration names exist for it from the start; found ones exist already, and
  * MKSTREAM would bring a deleted one back. */
 static bool is_named(const struct lane *lane)
@@ -286,24 +280,80 @@ static bool is_named(const struct lane *lane)
     return false;
 }
 
-void lane_set_hot(struct lane *lane, bool hot)
+static void on_group(void *context, const struct redis_value *reply)
 {
-    if (lane->hot != hot)
-        lane->slot->hot_lanes += hot ? 1 : (size_t)-1;
-    lane->hot = hot;
+    struct lane *lane = context;
+    struct slot *slot = lane->slot;
+    if (reply == NULL)
+        return;
+    bool made = reply->type == REDIS_STATUS;
+    if (!made && !redis_value_is_error(reply, "BUSYGROUP")) {
+        quarantine(lane, "XGROUP CREATE", reply);
+        return;
+    }
+    if (made && lane->had_group)
+        log_event(&slot->log, LOG_ERROR,
+                  "the consumer group was gone and has been made again from the stream's "
+                  "beginning: entries that were published may be published again",
+                  LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name));
+    else if (made)
+        log_event(&slot->log, LOG_INFO, "consumer group made", LOG_BYTES("site", lane->site),
+                  LOG_TEXT("stream", lane->name));
+    ask_for_summary(lane);
 }
 
-void lane_begin(struct lane *lane)
+static void make_group(struct lane *lane)
 {
-    struct slot *slot = lane->slot;
-    const struct config_redis *redis = &slot->setting.config->redis;
-    bool from_start = lane->group_lost || redis->start == CONFIG_START_BEGINNING;
-    lane->state = LANE_GROUP;
+    const struct config_redis *redis = &lane->slot->setting.config->redis;
+    bool from_start = lane->had_group || lane->late || redis->start == CONFIG_START_BEGINNING;
     struct bytes arguments[] = {bytes_of("XGROUP"),
                                 bytes_of("CREATE"),
                                 bytes_of(lane->name),
                                 bytes_of(redis->group),
                                 bytes_of(from_start ? "0" : "$"),
                                 bytes_of("MKSTREAM")};
-    redis_link_command(slot->read_link, arguments, is_named(lane) ? 6 : 5, on_group, lane);
+    lane->state = LANE_GROUP;
+    redis_link_command(lane->slot->read_link, arguments, is_named(lane) ? 6 : 5, on_group, lane);
+}
+
+static void on_summary(void *context, const struct redis_value *reply)
+{
+    struct lane *lane = context;
+    if (reply == NULL)
+        return;
+    if (redis_value_is_error(reply, "NOGROUP")) {
+        make_group(lane);
+        return;
+    }
+    if (reply->type != REDIS_ARRAY) {
+        quarantine(lane, "XPENDING", reply);
+        return;
+    }
+    lane->had_group = true;
+    if (others_hold(lane, reply))
+        send_claim(lane, bytes_of("0-0"));
+    else
+        start_history(lane);
+}
+
+/* Tells whether the group exists, and whether other consumers hold entries of it. */
+static void ask_for_summary(struct lane *lane)
+{
+    struct slot *slot = lane->slot;
+    struct bytes arguments[] = {bytes_of("XPENDING"), bytes_of(lane->name),
+                                bytes_of(slot->setting.config->redis.group)};
+    lane->state = LANE_CLAIM;
+    redis_link_command(slot->read_link, arguments, 3, on_summary, lane);
+}
+
+void lane_begin(struct lane *lane)
+{
+    ask_for_summary(lane);
+}
+
+void lane_set_hot(struct lane *lane, bool hot)
+{
+    if (lane->hot != hot)
+        lane->slot->hot_lanes += hot ? 1 : (size_t)-1;
+    lane->hot = hot;
 }

@@ -8,10 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* A Redis that has reached its maxmemory refuses writes that need memory. A gateway that loses its
+ * leases to that could not acknowledge what would free it. */
+#define ALLOW_OOM "#!lua flags=allow-oom\n"
+
 /* A link recorded under another run id belonged to a server process that is gone, and its number
  * may since have been given to a stranger: it is forgotten, not killed. At most 100 links are
  * answered; the taker asks again while there are that many. */
-static const char take_script[] =
+static const char take_script[] = ALLOW_OOM
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
     "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
@@ -35,19 +39,22 @@ static const char take_script[] =
 
 /* Gives back when it was sent: several may be on their way, and each extends from its own time. */
 static const char renew_script[] =
-    "local t = redis.call('TIME')\n"
-    "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
-    "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
-    "if held[1] ~= ARGV[1] then\n"
-    "  return {0, now, math.max(0, tonumber(held[2] or '0') - now), held[1] or ''}\n"
-    "end\n"
-    "redis.call('HSET', KEYS[1], 'deadline', now + tonumber(ARGV[2]))\n"
-    "return {1, now, ARGV[3]}\n";
+    ALLOW_OOM "local t = redis.call('TIME')\n"
+              "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+              "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
+              "if held[1] ~= ARGV[1] then\n"
+              "  return {0, now, math.max(0, tonumber(held[2] or '0') - now), held[1] or ''}\n"
+              "end\n"
+              "redis.call('HSET', KEYS[1], 'deadline', now + tonumber(ARGV[2]))\n"
+              "return {1, now, ARGV[3]}\n";
 
-static const char release_script[] = "if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then\n"
-                                     "  return redis.call('DEL', KEYS[1])\n"
-                                     "end\n"
-                                     "return 0\n";
+/* The links stay on record: a read that one of them sent may still be on its way to Redis, and the
+ * next owner must be able to kill it. */
+static const char release_script[] =
+    ALLOW_OOM "if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then\n"
+              "  return redis.call('HDEL', KEYS[1], 'holder', 'deadline')\n"
+              "end\n"
+              "return 0\n";
 
 #define KILLS_MAX 100u
 

@@ -38,7 +38,7 @@ void lease_take(struct lease *lease, enum lease_role role, struct redis_link *li
                 const struct redis_link *other);
 /* Extends it; refused when it is not ours any more. */
 void lease_renew(struct lease *lease, struct redis_link *link);
-/* Deletes the record if it is ours. */
+/* Gives it up if it is ours. The record of the links stays. */
 void lease_release(struct lease *lease, struct redis_link *link);
 
 /* The lease was granted and its deadline lies ahead: the slot may do I/O. */

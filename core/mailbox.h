@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum mail_kind {
-    MAIL_STREAM_FOUND, /* to a shard: text is a stream's name for the slot */
+    MAIL_STREAM_FOUND, /* to a shard: text is a stream of the slot; count 1: found late */
     MAIL_DRAIN,        /* to a shard: settle what is in flight, then give up all slots */
     MAIL_HURRY,        /* to a shard: the drain takes too long */
     MAIL_STOP,         /* to a shard: end at once */

@@ -30,9 +30,16 @@ struct bytes *slot_arguments(struct slot *slot, size_t count)
     return slot->arguments;
 }
 
-bool reading_room(const struct outlet *outlet, size_t count)
+size_t reading_room(const struct outlet *outlet)
 {
-    return outlet->used + outlet->reserved + count <= outlet->credits;
+    size_t taken = outlet->used + outlet->reserved;
+    size_t credits = taken < outlet->credits ? outlet->credits - taken : 0;
+    size_t free_bytes = outlet->bytes < outlet->bytes_max ? outlet->bytes_max - outlet->bytes : 0;
+    size_t fit = free_bytes / (outlet->entry_bytes + 64);
+    fit = fit > outlet->reserved ? fit - outlet->reserved : 0;
+    if (fit == 0 && taken == 0)
+        fit = 1; /* an entry of any size must get through */
+    return fit < credits ? fit : credits;
 }
 
 /* The op is the next to be answered. */
@@ -107,33 +114,36 @@ static void on_entry(void *context, const struct redis_entry *entry)
     if (op->position >= op->lane_count)
         return;
     struct lane *lane = op->lanes[op->position];
-    assert(lane->received < op->per_lane);
-    lane->received++;
-    if (op->history)
-        lane->cursor = entry->id;
-    /* What comes after the end of reading was decided stays pending for the next owner. */
-    if (slot->state != SLOT_HELD || (op->history && lane_was_alive(lane, entry->id)))
+    if (lane->received++ == op->per_lane) {
+        redis_link_fail(slot->read_link, "Redis answered more entries than were asked for");
+        op->position = op->lane_count;
         return;
-    flow_take(lane, entry);
-    if (!slot->input_paused &&
-        batch_pool_used(slot->batches) + 2 * REDIS_LINK_CHUNK > slot->bytes_max) {
-        slot->input_paused = true;
-        redis_link_pause(slot->read_link, true);
     }
+    /* What is not taken stays pending: for the next owner once reading has ended, for the history
+     * where the lane has to read it first. */
+    enum lane_state reads = op->history ? LANE_HISTORY : LANE_LIVE;
+    if (slot->state != SLOT_HELD || lane->state != reads || lane->cut)
+        return;
+    if ((op->history && lane_was_alive(lane, entry->id)) || flow_take(lane, entry)) {
+        lane->last = entry->id;
+        return;
+    }
+    lane->cut = true;
+    if (!op->history)
+        lane_read_again(lane);
 }
 
 const struct redis_stream_sink reading_sink = {on_stream, on_entry};
 
 /* ---- asking ------------------------------------------------------------------------------- */
 
-static void begin_again(struct read_op *op, bool group_lost)
+static void begin_again(struct read_op *op)
 {
     for (size_t i = 0; i < op->lane_count; i++) {
         struct lane *lane = op->lanes[i];
         if (lane->state != LANE_LIVE)
             continue;
         lane->state = LANE_NEW;
-        lane->group_lost = group_lost;
         lane_set_hot(lane, false);
         lane->slot->lanes_waiting = true;
     }
@@ -151,7 +161,7 @@ static void on_read(void *context, const struct redis_value *reply)
     /* An error names no lane: each begins again by itself, and the guilty one is found by its own
      * commands while its neighbours go on. */
     if (reply != NULL && reply->type == REDIS_ERROR)
-        begin_again(op, redis_value_is_error(reply, "NOGROUP"));
+        begin_again(op);
 }
 
 static bool grow_lanes(struct slot *slot, struct read_op *op)
@@ -166,57 +176,64 @@ static bool grow_lanes(struct slot *slot, struct read_op *op)
     return true;
 }
 
-/* The room for entries, and for their bytes, of the outlet that has most of it. */
-static size_t most_room(const struct slot *slot)
-{
-    size_t most = 0;
-    size_t used = batch_pool_used(slot->batches);
-    size_t bytes = slot->bytes_max > used ? slot->bytes_max - used : 0;
-    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
-        const struct outlet *outlet = &slot->outlets[i];
-        if (outlet->pool == NULL || outlet->used + outlet->reserved >= outlet->credits)
-            continue;
-        size_t room = outlet->credits - outlet->used - outlet->reserved;
-        size_t fit = bytes / (outlet->entry_bytes + 64);
-        room = fit < room ? fit : room;
-        most = room > most ? room : most;
-    }
-    return most;
-}
-
 enum choice { CHOOSE_HOT, CHOOSE_COLD, CHOOSE_ALL };
 
-/* Under load a lane waits until a good part of its outlet's credits is free: many small reads cost
- * more. */
+/* Under load a lane waits until a good part of its outlet's room is free: many small reads cost
+ * more. Room that a history waits for is left to it. */
 static bool worth_reading(const struct outlet *outlet)
 {
-    return outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4;
+    return !outlet->wanted &&
+           outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4 &&
+           outlet->bytes <= outlet->bytes_max - outlet->bytes_max / 4 && reading_room(outlet) > 0;
+}
+
+static bool may_read(const struct outlet *outlet, bool hot)
+{
+    return hot ? worth_reading(outlet) : reading_room(outlet) > 0;
+}
+
+/* The room of the outlet that has least of it, among those that may be read. */
+static size_t least_room(const struct slot *slot, enum choice choice)
+{
+    size_t least = COUNT_MAX * slot->lane_count * 4;
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
+        const struct outlet *outlet = &slot->outlets[i];
+        if (outlet->pool == NULL || !may_read(outlet, choice == CHOOSE_HOT))
+            continue;
+        size_t room = reading_room(outlet);
+        least = room < least ? room : least;
+    }
+    return least;
 }
 
 static bool is_chosen(const struct lane *lane, enum choice choice, size_t count)
 {
-    if (lane->state != LANE_LIVE || !reading_room(lane->outlet, count))
+    if (lane->state != LANE_LIVE || (lane->hot && choice == CHOOSE_COLD) ||
+        (!lane->hot && choice == CHOOSE_HOT))
         return false;
-    return lane->hot ? choice != CHOOSE_COLD && worth_reading(lane->outlet) : choice != CHOOSE_HOT;
+    return may_read(lane->outlet, lane->hot) && reading_room(lane->outlet) >= count;
 }
 
 /* Chooses the lanes of a read, from the rotation on; false when none has room. */
 static bool choose_lanes(struct slot *slot, struct read_op *op, enum choice choice)
 {
     size_t candidates = choice == CHOOSE_HOT ? slot->hot_lanes : slot->lane_count;
-    size_t share = most_room(slot) / (candidates * (slot->hot_lanes > 0 ? 2 : 1) + 1);
+    size_t share = least_room(slot, choice) / (candidates * (slot->hot_lanes > 0 ? 2 : 1) + 1);
+    size_t first = slot->rotation, last = first;
     op->per_lane = share > COUNT_MAX ? COUNT_MAX : share < 1 ? 1 : (unsigned)share;
     op->lane_count = 0;
     for (size_t i = 0; i < slot->lane_count; i++) {
-        struct lane *lane = slot->lanes[(slot->rotation + i) % slot->lane_count];
+        struct lane *lane = slot->lanes[(first + i) % slot->lane_count];
         if (!is_chosen(lane, choice, op->per_lane))
             continue;
         lane->outlet->reserved += op->per_lane; /* for the lanes chosen after it */
         op->lanes[op->lane_count++] = lane;
+        last = first + i;
     }
     for (size_t i = 0; i < op->lane_count; i++)
         op->lanes[i]->outlet->reserved -= op->per_lane;
-    slot->rotation = (slot->rotation + 1) % slot->lane_count;
+    /* The next read begins behind the last lane that found room in this one. */
+    slot->rotation = (last + 1) % slot->lane_count;
     return op->lane_count > 0;
 }
 
@@ -282,31 +299,26 @@ static void serve_waiting(struct slot *slot)
 {
     uint64_t now = net_now_ms();
     slot->lanes_waiting = false;
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        slot->outlets[i].wanted = false;
     for (size_t i = 0; i < slot->lane_count; i++) {
         struct lane *lane = slot->lanes[i];
         if (lane->state == LANE_QUARANTINED && now >= lane->retry_ms)
             lane->state = LANE_NEW;
-        if (lane->state == LANE_NEW)
+        if (lane->state == LANE_NEW) {
             lane_begin(lane);
-        else if (lane->state == LANE_HISTORY && !lane->history.busy) {
-            lane_read_history(lane);
-            slot->lanes_waiting = slot->lanes_waiting || !lane->history.busy;
+        } else if (lane->state == LANE_HISTORY && !lane->history.busy && !lane_read_history(lane)) {
+            lane->outlet->wanted = true;
+            slot->lanes_waiting = true;
         }
     }
-}
-
-void reading_resume(struct slot *slot)
-{
-    if (!slot->input_paused)
-        return;
-    slot->input_paused = false;
-    redis_link_pause(slot->read_link, false);
 }
 
 void reading_begin(struct slot *slot)
 {
     for (size_t i = 0; i < slot->lane_count; i++) {
         slot->lanes[i]->state = LANE_NEW;
+        slot->lanes[i]->cut = false;
         lane_set_hot(slot->lanes[i], false);
     }
     slot->lanes_waiting = true;
@@ -314,9 +326,7 @@ void reading_begin(struct slot *slot)
 
 void reading_refill(struct slot *slot)
 {
-    if (batch_pool_used(slot->batches) < slot->bytes_max / 2)
-        reading_resume(slot);
-    if (!slot->read_fenced || slot->input_paused)
+    if (!slot->read_fenced)
         return;
     if (slot->lanes_waiting)
         serve_waiting(slot);

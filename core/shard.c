@@ -63,7 +63,7 @@ static void deliver(void *context, const struct mail *mail)
     switch (mail->kind) {
     case MAIL_STREAM_FOUND:
         if (shard->slots[mail->slot] != NULL)
-            slot_add_stream(shard->slots[mail->slot], mail->text);
+            slot_add_stream(shard->slots[mail->slot], mail->text, mail->count > 0);
         break;
     case MAIL_DRAIN:
         for_each_slot(shard, slot_drain);
@@ -171,9 +171,10 @@ bool shard_start(struct shard *shard)
     return shard->running;
 }
 
-bool shard_post(struct shard *shard, enum mail_kind kind, unsigned slot, const char *text)
+bool shard_post(struct shard *shard, enum mail_kind kind, unsigned slot, uint64_t count,
+                const char *text)
 {
-    return mailbox_post(shard->mailbox, kind, slot, 0, text);
+    return mailbox_post(shard->mailbox, kind, slot, count, text);
 }
 
 void shard_join(struct shard *shard, struct slot_counts *sum)

@@ -28,7 +28,8 @@ struct shard *shard_new(const struct shard_setting *setting, char *error);
 /* Starts the thread. false: the system refuses one. Main thread, as are the two below. */
 bool shard_start(struct shard *shard);
 /* Any thread, from shard_new on: true when the message was posted. */
-bool shard_post(struct shard *shard, enum mail_kind kind, unsigned slot, const char *text);
+bool shard_post(struct shard *shard, enum mail_kind kind, unsigned slot, uint64_t count,
+                const char *text);
 /* Waits for the thread, which must have been sent MAIL_STOP, adds what it counted, and frees the
  * shard. */
 void shard_join(struct shard *shard, struct slot_counts *sum);

@@ -49,6 +49,23 @@ static void start_outlets(struct slot *slot)
     }
 }
 
+/* Connections that were kept down while the lease was in doubt. */
+static void reconnect_outlets(struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        if (slot->outlets[i].started && slot->state == SLOT_HELD)
+            mqtt_pool_start(slot->outlets[i].pool);
+}
+
+/* Keeps lost connections down while the lease is in doubt. */
+static void hold_outlets(struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        for (size_t n = 0; slot->outlets[i].started && n < slot->outlets[i].connections; n++)
+            if (!mqtt_conn_is_ready(slot->outlets[i].outboxes[n].conn))
+                mqtt_conn_close(slot->outlets[i].outboxes[n].conn);
+}
+
 static void take_over(struct slot *slot)
 {
     set_state(slot, SLOT_HELD);
@@ -93,7 +110,6 @@ static void stop_links(struct slot *slot)
     redis_link_stop(slot->read_link);
     redis_link_stop(slot->write_link);
     reading_forget(slot);
-    reading_resume(slot);
     slot->read_fenced = false;
     slot->write_fenced = false;
 }
@@ -137,6 +153,8 @@ static void on_granted(void *context, enum lease_role role, bool fresh)
         slot->write_fenced = true;
         if (slot->state == SLOT_WAITING)
             take_over(slot);
+        else
+            reconnect_outlets(slot);
     } else {
         redis_link_proven(slot->read_link);
         slot->link_trouble[LEASE_READ] = (struct log_limit){0};
@@ -192,7 +210,6 @@ static void on_read_down(void *context, const char *reason, uint32_t retry_ms)
 {
     struct slot *slot = context;
     slot->read_fenced = false;
-    reading_resume(slot);
     report_down(slot, LEASE_READ, reason, retry_ms);
 }
 
@@ -225,7 +242,6 @@ void slot_drain(struct slot *slot)
     if (slot->state != SLOT_HELD)
         return;
     set_state(slot, SLOT_DRAINING);
-    reading_resume(slot);
     reading_wake(slot);
 }
 
@@ -323,6 +339,8 @@ void slot_on_tick(int fd, short what, void *context)
     struct slot *slot = context;
     uint64_t now = net_now_ms();
     slot->lanes_waiting = slot->lane_count > 0; /* quarantined lanes may be due */
+    if (slot->state == SLOT_HELD && !lease_is_valid(slot->lease, now))
+        hold_outlets(slot);
     if (!redis_link_is_ready(slot->write_link))
         return;
     if (slot->state == SLOT_WAITING && slot->lease_retry_ms != 0 && now >= slot->lease_retry_ms) {
@@ -354,10 +372,10 @@ static bool grow_lanes(struct slot *slot)
     return true;
 }
 
-void slot_add_stream(struct slot *slot, const char *name)
+void slot_add_stream(struct slot *slot, const char *name, bool late)
 {
     ASSERT_ON_SHARD(slot);
-    struct lane *lane = grow_lanes(slot) ? lane_new(slot, name) : NULL;
+    struct lane *lane = grow_lanes(slot) ? lane_new(slot, name, late) : NULL;
     if (lane == NULL) {
         log_event(&slot->log, LOG_ERROR, "no memory, or no route, for a stream",
                   LOG_TEXT("stream", name));

@@ -36,8 +36,9 @@ void slot_free(struct slot *slot);
 
 /* Connects, waits for the lease, then carries entries until it is told to drain. */
 void slot_start(struct slot *slot);
-/* A stream whose slot this is has been found. Once for each name. */
-void slot_add_stream(struct slot *slot, const char *name);
+/* A stream whose slot this is has been found. Once for each name. late: it was not there at the
+ * first look for streams, so that all of it is new, whatever redis.start says. */
+void slot_add_stream(struct slot *slot, const char *name, bool late);
 /* Stops reading, waits for what is in flight, acknowledges it, disconnects, releases the lease,
  * then calls on_stopped. */
 void slot_drain(struct slot *slot);

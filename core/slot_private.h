@@ -23,7 +23,8 @@ enum lane_state {
     LANE_CLAIM,       /* what other consumers hold is being claimed */
     LANE_HISTORY,     /* its own pending entries are being read */
     LANE_LIVE,        /* new entries are read */
-    LANE_QUARANTINED, /* Redis refuses it; tried again later */
+    LANE_HELD,        /* Redis refuses what it is owed: nothing is read until that is over */
+    LANE_QUARANTINED, /* Redis refuses the stream; tried again later */
 };
 
 /* One XREADGROUP without an answer. Those of a link are answered in the order of sending. */
@@ -50,14 +51,17 @@ struct lane {
     struct outlet *outlet;
     enum lane_state state;
     bool hot;          /* its last read was full: there is more */
-    bool group_lost;   /* NOGROUP was seen: the group is made again from the beginning */
+    bool late;         /* found after the first look for streams: it is read from its beginning */
+    bool had_group;    /* its group has been seen: one that is gone is made again from 0 */
     size_t received;   /* entries of the read that is being answered */
     size_t entries;    /* in the ledger */
     uint64_t retry_ms; /* LANE_QUARANTINED: when to try again */
 
-    /* The history read: where it is, and which entries were alive when it began. They are skipped,
-     * however they fare meanwhile. */
-    struct stream_id cursor;
+    struct stream_id last; /* the last entry that was taken in, or skipped as alive */
+    bool cut;              /* an entry of the read that is being answered had no room */
+
+    /* The history read: which entries were alive when it began. They are skipped, however they fare
+     * meanwhile. */
     struct stream_id *alive;
     size_t alive_count;
     struct read_op history;
@@ -86,6 +90,7 @@ struct outbox {
     bool burying; /* its first entry has gone to acks.c as a dead letter; nothing moves until the
                      answer */
     bool stopped; /* mqtt_conn_stop is done */
+    struct batch_pool *batches; /* entries of an outbox settle in order, and so its blocks empty */
     struct log log;
     struct log_limit lost;
 };
@@ -101,11 +106,14 @@ struct outlet {
     struct outbox *outboxes;
     void **contexts;
     size_t connections;
-    bool started;         /* the pool has been told to connect: a lane uses it */
-    bool open;            /* all connections have been ready since the lease was taken */
-    size_t credits;       /* entries that may be unsettled */
-    size_t used;          /* entries in the ledger */
-    size_t reserved;      /* entries that outstanding reads may bring */
+    bool started;    /* the pool has been told to connect: a lane uses it */
+    bool open;       /* all connections have been ready since the lease was taken */
+    size_t credits;  /* entries that may be unsettled */
+    size_t used;     /* entries in the ledger */
+    size_t reserved; /* entries that outstanding reads may bring */
+    size_t bytes;    /* encoded entries in memory */
+    size_t bytes_max;
+    bool wanted;          /* a lane waits for room for its history: new entries must not take it */
     uint64_t entry_bytes; /* running mean of an encoded entry's size, for choosing COUNT */
 };
 
@@ -152,9 +160,6 @@ struct slot {
     struct outlet *outlets; /* one per broker of the configuration; pool NULL: not in use */
 
     struct ledger ledger;
-    struct batch_pool *batches;
-    size_t bytes_max;
-    bool input_paused;
 
     struct read_op *ops_first; /* reads without an answer */
     struct read_op **ops_last;
@@ -178,32 +183,36 @@ extern const struct lease_events slot_lease_events;
 void slot_on_tick(int fd, short what, void *context);
 
 /* lane.c */
-struct lane *lane_new(struct slot *slot, const char *name);
+struct lane *lane_new(struct slot *slot, const char *name, bool late);
 void lane_free(struct lane *lane);
-/* Begins, or goes on beginning, as far as there is room. The read link must be fenced. */
+/* Begins. The read link must be fenced. */
 void lane_begin(struct lane *lane);
-/* Asks for the next page of history if there is room. */
-void lane_read_history(struct lane *lane);
+/* Asks for the next page of history; false: there is no room for one. */
+bool lane_read_history(struct lane *lane);
 /* true: the entry was alive when the history read began, and is not to be taken again. */
 bool lane_was_alive(const struct lane *lane, struct stream_id id);
-/* Redis refuses the stream: it is left alone until retry_ms. */
-void lane_quarantine(struct lane *lane, const char *what, const struct redis_value *reply);
+/* An entry had no room: it and all behind it are read again, as history, when there is some. */
+void lane_read_again(struct lane *lane);
+/* Redis refuses what it is owed: gives back what waits in memory, and reads nothing. */
+void lane_hold(struct lane *lane);
+/* Ends a hold: the lane begins again. */
+void lane_go_on(struct lane *lane);
+void lane_set_hot(struct lane *lane, bool hot);
 
 /* reading.c */
 /* Makes room for count arguments and returns them. NULL: memory is short. */
 struct bytes *slot_arguments(struct slot *slot, size_t count);
-bool reading_room(const struct outlet *outlet, size_t count);
+/* How many more entries may be asked for, by credits and, as far as sizes can be foreseen, by
+ * bytes. */
+size_t reading_room(const struct outlet *outlet);
 /* Notes a read that is about to be sent: its lanes and per_lane are set, and there is room. */
 void reading_expect(struct slot *slot, struct read_op *op, bool blocking);
 /* Its reply has come, or never will. */
 void reading_answered(struct slot *slot, struct read_op *op);
-void lane_set_hot(struct lane *lane, bool hot);
 /* All lanes begin again: the read link has just been fenced. */
 void reading_begin(struct slot *slot);
 /* Reads as far as there is room. */
 void reading_refill(struct slot *slot);
-/* Takes input again after a pause for want of bytes. */
-void reading_resume(struct slot *slot);
 /* Ends a parked read early. */
 void reading_wake(struct slot *slot);
 /* Forgets all outstanding reads. */
@@ -211,14 +220,16 @@ void reading_forget(struct slot *slot);
 extern const struct redis_stream_sink reading_sink;
 
 /* flow.c */
-/* Takes an entry in: ledger, encoding, outbox. */
-void flow_take(struct lane *lane, const struct redis_entry *entry);
+/* Takes an entry in: ledger, encoding, outbox. false: it has no room, by bytes. */
+bool flow_take(struct lane *lane, const struct redis_entry *entry);
 /* Says that a pending entry was deleted by others. id is its text. */
 void flow_report_gone(struct lane *lane, struct bytes id);
 /* Publishes what the connections have room for. */
 void flow_pump(struct outlet *outlet);
 /* The entry that the outbox has given to acks.c as a dead letter is gone. */
 void flow_buried(struct slot *slot, uint32_t index);
+/* Forgets the entries of a lane that have not been sent: they stay pending in Redis. */
+void flow_drop_unsent(struct lane *lane);
 /* Publishes without their acknowledgement. */
 size_t flow_in_flight(const struct slot *slot);
 /* Gives an entry's memory back and strikes it from the ledger. */

@@ -96,6 +96,14 @@ static bool is_routed(const struct config *config, size_t broker)
     return false;
 }
 
+static size_t routed_brokers(const struct config *config)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < config->broker_count; i++)
+        count += is_routed(config, i);
+    return count;
+}
+
 static bool open_pool(struct outlet *outlet, struct tls_context *tls, unsigned salt)
 {
     const struct config_broker *broker = outlet->broker;
@@ -127,6 +135,8 @@ static bool open_outlet(struct slot *slot, size_t index)
     outlet->connections = broker->connections;
     outlet->credits = credits_of(broker);
     outlet->entry_bytes = 512;
+    outlet->bytes_max = slot->setting.config->delivery.inflight_bytes /
+                        slot->setting.config->slots / routed_brokers(slot->setting.config);
     outlet->client_id_prefix =
         format("%s-%s-%u", broker->client_id_prefix, slot->setting.tag, slot->setting.index);
     outlet->outboxes = calloc(outlet->connections, sizeof *outlet->outboxes);
@@ -139,6 +149,9 @@ static bool open_outlet(struct slot *slot, size_t index)
         outbox->index = i;
         outbox->entries = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
+        outbox->batches = batch_pool_new();
+        if (outbox->batches == NULL)
+            return false;
         outbox->log = log_child(&outlet->log, LOG_INT("connection", i));
         outlet->contexts[i] = outbox;
     }
@@ -196,10 +209,7 @@ struct slot *slot_new(const struct slot_setting *setting)
     slot->thread = pthread_self();
     slot->log = log_child(setting->log, LOG_INT("slot", setting->index));
     slot->ops_last = &slot->ops_first;
-    slot->bytes_max = setting->config->delivery.inflight_bytes / setting->config->slots;
-    slot->batches = batch_pool_new();
-    if (slot->batches == NULL || !open_lease(slot) || !open_links(slot) || !open_outlets(slot) ||
-        !open_tick(slot)) {
+    if (!open_lease(slot) || !open_links(slot) || !open_outlets(slot) || !open_tick(slot)) {
         slot_free(slot);
         return NULL;
     }
@@ -209,6 +219,8 @@ struct slot *slot_new(const struct slot_setting *setting)
 static void close_outlet(struct outlet *outlet)
 {
     mqtt_pool_free(outlet->pool);
+    for (size_t i = 0; outlet->outboxes != NULL && i < outlet->connections; i++)
+        batch_pool_free(outlet->outboxes[i].batches);
     free(outlet->outboxes);
     free(outlet->contexts);
     free(outlet->client_id_prefix);
@@ -226,7 +238,6 @@ void slot_free(struct slot *slot)
         close_outlet(&slot->outlets[i]);
     free(slot->outlets);
     ledger_close(&slot->ledger);
-    batch_pool_free(slot->batches);
     for (size_t i = 0; i < slot->lane_count; i++)
         lane_free(slot->lanes[i]);
     free(slot->lanes);

@@ -94,8 +94,8 @@ static int try_address(struct channel *channel, const struct sockaddr *address, 
 /* The share of the time that is left for the address being tried. */
 static uint64_t share_ms(const struct channel *channel)
 {
-    uint64_t count = 0;
-    for (const struct evutil_addrinfo *a = channel->address; a != NULL; a = a->ai_next)
+    uint64_t count = 1;
+    for (const struct evutil_addrinfo *a = channel->address->ai_next; a != NULL; a = a->ai_next)
         count++;
     uint64_t now = net_now_ms();
     uint64_t left = channel->deadline_ms > now ? channel->deadline_ms - now : 1;

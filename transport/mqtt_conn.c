@@ -104,7 +104,11 @@ bool mqtt_conn_settle(struct mqtt_conn *conn)
     while (generation == conn->generation &&
            mqtt_inflight_settle(conn->inflight, channel_written(conn->channel), &token))
         conn->events.on_settled(conn->context, conn, token);
-    return generation == conn->generation;
+    if (generation != conn->generation)
+        return false;
+    if (mqtt_inflight_has_settled_qos0(conn->inflight))
+        mqtt_conn_prove(conn);
+    return true;
 }
 
 void mqtt_conn_lose(struct mqtt_conn *conn, const struct mqtt_conn_end *end)
@@ -276,8 +280,9 @@ static void on_state_timer(evutil_socket_t fd, short what, void *context)
 
 size_t mqtt_conn_room(const struct mqtt_conn *conn)
 {
-    if (conn->state != MQTT_CONN_READY || conn->coalescing.holding ||
-        channel_pending(conn->channel) > OUTPUT_HIGH_WATER)
+    /* A channel that has ended drops what is written to it; the state follows a loop turn later. */
+    if (conn->state != MQTT_CONN_READY || !channel_is_open(conn->channel) ||
+        conn->coalescing.holding || channel_pending(conn->channel) > OUTPUT_HIGH_WATER)
         return 0;
     return mqtt_inflight_room(conn->inflight);
 }
@@ -306,6 +311,7 @@ enum status mqtt_conn_publish(struct mqtt_conn *conn, uint8_t *packet, size_t si
         return STATUS_TOO_LARGE;
     if (channel_appended(conn->channel) - conn->flushed_at + size > WRITE_SIZE)
         write_out(conn);
+    uint64_t written_end = channel_appended(conn->channel) + size;
     if (packet_id_offset != 0) {
         if (conn->turn_ms == 0)
             conn->turn_ms = net_now_ms();
@@ -316,9 +322,17 @@ enum status mqtt_conn_publish(struct mqtt_conn *conn, uint8_t *packet, size_t si
         channel_write(conn->channel, (struct bytes){packet, size});
     else
         write_without_retain(conn, packet, size); /* [MQTT-3.2.2-14] */
+    /* Not channel_appended: where the channel has dropped the bytes they never count as written. */
     if (packet_id_offset == 0)
-        mqtt_inflight_add_qos0(conn->inflight, token, channel_appended(conn->channel));
+        mqtt_inflight_add_qos0(conn->inflight, token, written_end);
     return STATUS_OK;
+}
+
+void mqtt_conn_skip(struct mqtt_conn *conn, uint64_t token)
+{
+    assert(conn->state == MQTT_CONN_READY && mqtt_inflight_room(conn->inflight) > 0);
+    mqtt_inflight_add_qos0(conn->inflight, token, 0);
+    event_active(conn->settler, EV_TIMEOUT, 0);
 }
 
 static void set_low_water(struct mqtt_conn *conn)

@@ -87,7 +87,8 @@ void mqtt_conn_stop(struct mqtt_conn *conn);
 void mqtt_conn_close(struct mqtt_conn *conn);
 bool mqtt_conn_is_ready(const struct mqtt_conn *conn);
 
-/* How many publishes it takes now: 0 while not connected, while the window is full (or is being
+/* How many publishes it takes now: 0 while not connected (from the moment the connection has ended,
+ * before on_lost tells of it), while the window is full (or is being
  * left to drain so that acknowledgements are read in bulk), and while the output buffer is well
  * filled. */
 size_t mqtt_conn_room(const struct mqtt_conn *conn);
@@ -98,6 +99,10 @@ size_t mqtt_conn_room(const struct mqtt_conn *conn);
  */
 MUST_CHECK enum status mqtt_conn_publish(struct mqtt_conn *conn, uint8_t *packet, size_t size,
                                          size_t packet_id_offset, uint64_t token);
+
+/* Takes a place in the order without sending anything: token settles, from the event loop and soon,
+ * when everything before it has settled. There must be room. */
+void mqtt_conn_skip(struct mqtt_conn *conn, uint64_t token);
 
 /* Once at the end of a loop turn: writes what was appended. more_waiting: the owner has further
  * publishes that had no room, which is when acknowledgements are worth reading in bulk. */

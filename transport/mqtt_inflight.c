@@ -35,6 +35,7 @@ struct mqtt_inflight {
     size_t cursor; /* a position; meaningful while unacknowledged > 0 */
     size_t unacknowledged;
     uint32_t head_id; /* 1 to 65535 */
+    bool has_settled_qos0;
     struct publish ring[];
 };
 
@@ -68,6 +69,7 @@ void mqtt_inflight_reset(struct mqtt_inflight *inflight, uint16_t window)
     inflight->cursor = 0;
     inflight->unacknowledged = 0;
     inflight->head_id = 1;
+    inflight->has_settled_qos0 = false;
 }
 
 size_t mqtt_inflight_unacknowledged(const struct mqtt_inflight *inflight)
@@ -152,11 +154,18 @@ bool mqtt_inflight_settle(struct mqtt_inflight *inflight, uint64_t written, uint
     const struct publish *oldest = at(inflight, inflight->head);
     if (oldest->state == UNACKNOWLEDGED || (oldest->state == QOS0 && oldest->stamp > written))
         return false;
+    if (oldest->state == QOS0 && oldest->stamp > 0)
+        inflight->has_settled_qos0 = true;
     *token = oldest->token;
     inflight->head++;
     inflight->count--;
     inflight->head_id = inflight->head_id % IDENTIFIERS + 1;
     return true;
+}
+
+bool mqtt_inflight_has_settled_qos0(const struct mqtt_inflight *inflight)
+{
+    return inflight->has_settled_qos0;
 }
 
 uint64_t mqtt_inflight_oldest_ms(const struct mqtt_inflight *inflight)

@@ -33,7 +33,8 @@ size_t mqtt_inflight_room(const struct mqtt_inflight *inflight);
  * room. now_ms is kept for mqtt_inflight_oldest_ms. */
 uint16_t mqtt_inflight_add(struct mqtt_inflight *inflight, uint64_t token, uint64_t now_ms);
 /* Adds one of QoS 0: it settles when written_end bytes of the connection have left the process and
- * everything before it has settled. There must be room. */
+ * everything before it has settled. written_end 0: it has no bytes and only takes its place in the
+ * order. There must be room. */
 void mqtt_inflight_add_qos0(struct mqtt_inflight *inflight, uint64_t token, uint64_t written_end);
 
 /* The token of the unacknowledged publish with this identifier. false: there is none. */
@@ -46,6 +47,9 @@ MUST_CHECK bool mqtt_inflight_acknowledge(struct mqtt_inflight *inflight, uint16
 
 /* Takes the oldest publish when it can settle; written is what has left the connection so far. */
 bool mqtt_inflight_settle(struct mqtt_inflight *inflight, uint64_t written, uint64_t *token);
+
+/* Since the last reset a publish of QoS 0 that has bytes has settled. */
+bool mqtt_inflight_has_settled_qos0(const struct mqtt_inflight *inflight);
 
 /* When the oldest unacknowledged publish of QoS 1 was added; 0 when there is none. */
 uint64_t mqtt_inflight_oldest_ms(const struct mqtt_inflight *inflight);

@@ -240,7 +240,9 @@ def test_no_scan_and_no_info(things):
 
 
 def test_a_cluster(things):
-    redis, broker = things.redis(args=["--cluster-enabled", "yes"]), things.recording_broker()
+    # The port of the cluster's bus is the port + 10000 by default, which need not be a port.
+    cluster = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    redis, broker = things.redis(args=cluster), things.recording_broker()
     code, lines = check(things, gateway_config(redis, broker))
     said(lines, "FAILED", "it runs in cluster mode, which is not supported")
     assert code == 1

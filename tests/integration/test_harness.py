@@ -475,7 +475,7 @@ def test_redis_keeps_its_data_only_with_appendonly(things):
 def test_pause_and_resume(things):
     redis = things.redis()
     redis.pause()
-    impatient = redis_py.Redis(port=redis.port, socket_timeout=0.2)
+    impatient = redis_py.Redis(host="127.0.0.1", port=redis.port, socket_timeout=0.2)
     with pytest.raises(redis_py.exceptions.TimeoutError):
         impatient.ping()
     redis.resume()

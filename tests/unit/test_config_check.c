@@ -136,6 +136,9 @@ Test(config_check, named_streams_have_a_route_and_a_site)
     expect_only("redis: {streams: [events]}\n" BROKER "routes:\n- {streams: e*, site: A}\n",
                 "routes[0].site");
     expect_only("redis: {streams: [\"[a\", \"nemo:*:events\"]}\n" BROKER, "redis.streams[0]");
+    expect_only("redis: {streams: [\"\", \"nemo:*:events\"]}\n" BROKER,
+                "redis.streams[0]: '' is empty");
+    expect_only("redis: {streams: [{}, \"nemo:*:events\"]}\n" BROKER, "redis.streams[0]");
     expect("redis: {streams: ['a\\b']}\n" BROKER,
            "holds a backslash, which means something in a pattern only");
 }

@@ -452,7 +452,7 @@ Test(lease, a_renewal_is_refused_when_another_has_it)
     party_close(&b);
 }
 
-Test(lease, a_release_deletes_only_its_own)
+Test(lease, a_release_gives_up_only_its_own_and_keeps_the_links)
 {
     struct party a, b;
     party_open(&a, "a");
@@ -464,7 +464,8 @@ Test(lease, a_release_deletes_only_its_own)
     lease_release(a.lease, a.links[LEASE_WRITE].link);
     cr_expect_not(is_valid(&a));
     until(&a.released, 1);
-    expect_text(say("EXISTS " KEY), ":0");
+    expect_text(say("HEXISTS " KEY " holder"), ":0");
+    expect_text(say("HLEN " KEY), ":1"); /* its link, for the next owner to kill */
     take(&b, LEASE_WRITE);
     cr_expect_eq(b.fresh, 1);
     party_close(&a);

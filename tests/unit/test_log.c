@@ -153,7 +153,7 @@ Test(log, long_lines_are_cut_and_stay_well_formed)
     memset(text, '\n', 6000); /* two bytes each as written: the cut must not fall between them */
     text[6000] = '\0';
     for (size_t skip = 0; skip < 4; skip++) {
-        const char *prefix = "abc" + 3 - skip;
+        const char *prefix = &"abc"[3 - skip];
         struct log log = log_root(ends[1], LOG_DEBUG, LOG_JSON);
         log_event(&log, LOG_INFO, "m", LOG_TEXT("p", prefix), LOG_TEXT("v", text), LOG_INT("n", 1));
         const char *rest = read_line(LOG_JSON);

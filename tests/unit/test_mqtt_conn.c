@@ -376,6 +376,75 @@ Test(mqtt_conn, qos0_waits_for_its_turn)
     world_free(world);
 }
 
+/* ---- skipping ------------------------------------------------------------------------------ */
+
+Test(mqtt_conn, a_skipped_place_settles_by_itself)
+{
+    struct world *world = connected();
+    size_t room = mqtt_conn_room(world->conn);
+    mqtt_conn_skip(world->conn, 1);
+    cr_assert_eq(mqtt_conn_unsettled(world->conn), 1);
+    cr_assert_eq(mqtt_conn_room(world->conn), room, "the window is for QoS 1");
+    mqtt_conn_flush(world->conn, false);
+    cr_assert_eq(world->settled_count, 0, "never from inside a call of the owner");
+    event_base_loop(world->broker.net.base, EVLOOP_ONCE);
+    cr_assert_eq(world->settled_count, 1);
+    cr_assert_eq(world->settled[0], 1);
+    turn(world);
+    cr_assert_eq(peer_count(PEER(world), MQTT_PUBLISH, NULL), 0);
+    world_free(world);
+}
+
+Test(mqtt_conn, a_skipped_place_waits_for_its_turn)
+{
+    struct world *world = connected();
+    publish(world, 1);
+    mqtt_conn_skip(world->conn, 2);
+    publish(world, 3);
+    UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 2);
+    struct packet first = peer_publish(PEER(world), 0);
+    struct packet second = peer_publish(PEER(world), 1);
+    SEND(PEER(world), 0x40, 2, 0, (uint8_t)packet_id_of(&second));
+    for (int i = 0; i < 10; i++)
+        turn(world);
+    cr_assert_eq(world->settled_count, 0);
+    SEND(PEER(world), 0x40, 2, 0, (uint8_t)packet_id_of(&first));
+    UNTIL(world, world->settled_count == 3);
+    for (uint64_t i = 0; i < 3; i++)
+        cr_assert_eq(world->settled[i], 1 + i);
+    world_free(world);
+}
+
+Test(mqtt_conn, a_skipped_place_behind_qos0_waits_until_that_is_written)
+{
+    struct world *world = connected();
+    cr_assert_eq(publish_with(world, 1, 0, false), STATUS_OK);
+    mqtt_conn_skip(world->conn, 2);
+    for (int i = 0; i < 3; i++)
+        broker_turn(&world->broker); /* nothing is flushed */
+    cr_assert_eq(world->settled_count, 0);
+    UNTIL(world, world->settled_count == 2);
+    cr_assert_eq(world->settled[0], 1);
+    cr_assert_eq(world->settled[1], 2);
+    world_free(world);
+}
+
+Test(mqtt_conn, many_skipped_places)
+{
+    enum { total = 20000 };
+    struct world *world = connected();
+    uint64_t next = 0;
+    while (next < total) {
+        while (next < total && mqtt_conn_room(world->conn) > 0)
+            mqtt_conn_skip(world->conn, next++);
+        UNTIL(world, world->settled_count == next);
+    }
+    for (uint64_t i = 0; i < total; i++)
+        cr_assert_eq(world->settled[i], i);
+    cr_assert_eq(mqtt_conn_unsettled(world->conn), 0);
+    world_free(world);
+}
+
 /* ---- what the broker allows ---------------------------------------------------------------- */
 
 Test(mqtt_conn, over_the_maximum_packet_size)

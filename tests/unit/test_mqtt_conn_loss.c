@@ -187,3 +187,60 @@ Test(mqtt_conn_loss, a_broker_that_refuses_every_publish_is_met_with_growing_wai
     cr_assert_leq(world->loss.retry_ms, 100, "a PUBACK has proved the connection");
     world_free(world);
 }
+
+/* The end of the connection has been read; it is reported in the next turn of the loop. */
+Test(mqtt_conn_loss, what_is_published_to_an_ended_connection_does_not_settle)
+{
+    struct world *world = connected();
+    cr_assert_eq(publish_with(world, 1, 0, false), STATUS_OK);
+    UNTIL(world, world->settled_count == 1);
+    peer_close(PEER(world));
+    for (int i = 0; i < 100 && mqtt_conn_room(world->conn) > 0; i++)
+        event_base_loop(world->broker.net.base, EVLOOP_ONCE);
+    cr_assert_eq(mqtt_conn_room(world->conn), 0);
+    cr_assert_eq(world->lost, 0);
+    /* An owner that asked for room before the end came publishes all the same. */
+    cr_assert_eq(publish_with(world, 2, 0, false), STATUS_OK);
+    cr_assert_eq(publish_with(world, 3, 0, false), STATUS_OK);
+    mqtt_conn_flush(world->conn, false);
+    UNTIL(world, world->lost == 1);
+    cr_assert_eq(world->settled_count, 1);
+    world_free(world);
+}
+
+Test(mqtt_conn_loss, qos0_that_could_not_be_written_does_not_settle)
+{
+    struct world *world = connected();
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    cr_assert_eq(setsockopt(PEER(world)->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+    peer_close(PEER(world));
+    cr_assert_eq(publish_with(world, 1, 0, false), STATUS_OK);
+    mqtt_conn_flush(world->conn, false);
+    cr_assert_eq(publish_with(world, 2, 0, false), STATUS_OK);
+    UNTIL(world, world->lost == 1);
+    cr_assert_eq(world->settled_count, 0);
+    world_free(world);
+}
+
+Test(mqtt_conn_loss, a_settled_publish_of_qos0_proves_the_connection_and_a_skipped_place_does_not)
+{
+    struct world *world = world_new();
+    start(world);
+    for (size_t try = 1; try <= 5; try++) {
+        UNTIL(world,
+              world->broker.peer_count == try && peer_count(PEER(world), MQTT_CONNECT, NULL) == 1);
+        SEND(PEER(world), CONNACK_PLAIN);
+        UNTIL(world, world->ready == try);
+        if (try < 5)
+            mqtt_conn_skip(world->conn, try);
+        else
+            cr_assert_eq(publish_with(world, try, 0, false), STATUS_OK);
+        UNTIL(world, world->settled_count == try);
+        peer_close(PEER(world));
+        UNTIL(world, world->lost == try);
+        if (try == 4)
+            cr_assert_geq(world->loss.retry_ms, 400);
+    }
+    cr_assert_leq(world->loss.retry_ms, 100);
+    world_free(world);
+}

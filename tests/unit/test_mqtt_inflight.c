@@ -108,6 +108,26 @@ Test(mqtt_inflight, qos0_does_not_use_up_the_window)
     mqtt_inflight_free(inflight);
 }
 
+Test(mqtt_inflight, a_place_without_bytes_settles_in_its_turn)
+{
+    struct mqtt_inflight *inflight = mqtt_inflight_new(2);
+    uint64_t token = 0;
+    mqtt_inflight_add(inflight, 1, 5);
+    mqtt_inflight_add_qos0(inflight, 2, 0);
+    cr_assert_not(mqtt_inflight_settle(inflight, 100, &token));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 1));
+    cr_assert_eq(settle_all(inflight, 0, &token), 2);
+    cr_assert_eq(token, 2);
+    cr_assert_not(mqtt_inflight_has_settled_qos0(inflight), "nothing of QoS 0 was sent");
+    mqtt_inflight_add_qos0(inflight, 3, 100);
+    cr_assert_not(mqtt_inflight_has_settled_qos0(inflight));
+    cr_assert_eq(settle_all(inflight, 100, &token), 1);
+    cr_assert(mqtt_inflight_has_settled_qos0(inflight));
+    mqtt_inflight_reset(inflight, 2);
+    cr_assert_not(mqtt_inflight_has_settled_qos0(inflight));
+    mqtt_inflight_free(inflight);
+}
+
 Test(mqtt_inflight, qos0_is_bounded_too)
 {
     struct mqtt_inflight *inflight = mqtt_inflight_new(1);
