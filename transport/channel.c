@@ -52,11 +52,11 @@ void channel_watch(struct channel *channel, unsigned want)
     channel->watched = want;
 }
 
-/* What an open stream waits for: reading unless paused, and writing while there is output, each
- * with the direction of the socket that TLS wants for it. */
+/* What an open stream waits for: reading, and writing while there is output, each with the
+ * direction of the socket that TLS wants for it. */
 void channel_watch_open(struct channel *channel)
 {
-    unsigned want = channel->paused ? 0 : channel->read_want;
+    unsigned want = channel->read_want;
     if (channel_pending(channel) > 0 && !channel->write_failed)
         want |= channel->write_want;
     channel_watch(channel, want);
@@ -152,7 +152,6 @@ static void handshake(struct channel *channel)
         return;
     /* What came right behind the handshake may lie in the io already, where no socket event tells
      * of it; and output may have been appended while the channel was opening. */
-    channel->resumed = true;
     channel_schedule_turn(channel);
     channel_flush(channel);
 }
@@ -246,8 +245,6 @@ static void read_turn(struct channel *channel)
         size_t filled = input->end - input->start;
         if (filled > before && !deliver_input(channel))
             return;
-        if (channel->paused)
-            break;
         if (filled == input->size && input->start == 0 && input->end == input->size) {
             channel_end(channel,
                         "a message of the peer does not fit in the input buffer of %zu "
@@ -256,25 +253,24 @@ static void read_turn(struct channel *channel)
             return;
         }
     }
-    /* While paused an end of the stream waits too: the io says it again after resuming. */
-    if (!channel->paused && status != STATUS_OK && status != STATUS_AGAIN) {
+    if (status != STATUS_OK && status != STATUS_AGAIN) {
         end_of_input(channel, status);
         return;
     }
-    if (channel->write_failed && (channel->paused || status == STATUS_AGAIN)) {
+    if (channel->write_failed && status == STATUS_AGAIN) {
         channel_end_noted(channel);
         return;
     }
     if (status == STATUS_AGAIN)
         channel->read_want = channel->io->ops->want(channel->io);
-    else if (!channel->paused)
+    else
         channel_schedule_turn(channel); /* the io may hold bytes that the socket does not show */
     channel_watch_open(channel);
 }
 
 void channel_poll(struct channel *channel)
 {
-    if (channel->state == CHANNEL_OPEN && !channel->paused)
+    if (channel->state == CHANNEL_OPEN)
         read_turn(channel);
 }
 
@@ -292,7 +288,7 @@ static void on_socket(struct channel *channel, unsigned event)
     }
     if (channel_pending(channel) > 0 && (channel->write_want & event) != 0)
         channel_flush(channel);
-    if (channel->state == CHANNEL_OPEN && !channel->paused && (channel->read_want & event) != 0)
+    if (channel->state == CHANNEL_OPEN && (channel->read_want & event) != 0)
         read_turn(channel);
 }
 
@@ -310,24 +306,6 @@ static void on_writable(evutil_socket_t fd, short what, void *argument)
     on_socket(argument, IO_WANT_WRITE);
 }
 
-static void open_turn(struct channel *channel)
-{
-    if (channel->paused) {
-        if (channel->write_failed)
-            channel_end_noted(channel);
-        return;
-    }
-    if (channel->resumed) {
-        channel->resumed = false;
-        if (channel->input.end > channel->input.start && !deliver_input(channel))
-            return;
-    }
-    if (!channel->paused)
-        read_turn(channel);
-    else
-        channel_watch_open(channel);
-}
-
 static void on_turn(evutil_socket_t fd, short what, void *argument)
 {
     (void)fd;
@@ -341,7 +319,7 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
         handshake(channel);
         break;
     case CHANNEL_OPEN:
-        open_turn(channel);
+        read_turn(channel);
         break;
     case CHANNEL_ENDED:
         channel_set_state(channel, CHANNEL_CLOSED);
@@ -417,8 +395,6 @@ static void begin(struct channel *channel, uint32_t timeout_ms)
     channel->write_failed = false;
     channel->written = 0;
     channel->appended = 0;
-    channel->paused = false;
-    channel->resumed = false;
     channel->read_want = IO_WANT_READ;
     channel->write_want = IO_WANT_WRITE;
     channel->timeout_ms = timeout_ms;
@@ -453,23 +429,6 @@ void channel_close(struct channel *channel)
 bool channel_is_open(const struct channel *channel)
 {
     return channel->state == CHANNEL_OPEN;
-}
-
-void channel_pause(struct channel *channel, bool paused)
-{
-    if (channel->paused == paused)
-        return;
-    channel->paused = paused;
-    if (channel->state != CHANNEL_OPEN)
-        return;
-    if (paused) {
-        channel_watch_open(channel);
-    } else {
-        /* The turn reads and then watches again: watched at once, the socket would be read twice.
-         */
-        channel->resumed = true;
-        channel_schedule_turn(channel);
-    }
 }
 
 void channel_set_low_water(struct channel *channel, int bytes)

@@ -31,7 +31,7 @@ struct channel_events {
     /* The stream is open (TLS: the handshake is done). */
     void (*on_open)(void *context);
     /* Input: all that has come and was not consumed yet. Returns how many bytes were consumed; the
-     * rest is given again, with more behind it. May call channel_write, _pause and _close. */
+     * rest is given again, with more behind it. May call channel_write and _close. */
     size_t (*on_data)(void *context, struct bytes input);
     /* The channel has ended by itself: could not open, timed out, peer closed, an error. reason is
      * in words for people and valid for the call. The channel is closed and may be opened again. */
@@ -73,10 +73,6 @@ size_t channel_pending(const struct channel *channel);
 /* Bytes that have left the process since the channel was opened, and bytes ever appended. */
 uint64_t channel_written(const struct channel *channel);
 uint64_t channel_appended(const struct channel *channel);
-
-/* While paused the socket is not read. Input that is already buffered is given on resuming, from
- * the event loop. */
-void channel_pause(struct channel *channel, bool paused);
 
 /* Asks the kernel to wake the loop only when this many bytes have come (SO_RCVLOWAT); 1 is normal.
  * Cheap when nothing changes. */

@@ -55,8 +55,6 @@ struct channel {
     unsigned read_want;     /* what the last read that gave STATUS_AGAIN waits for */
     unsigned write_want;    /* the same of the last write */
     int low_water;          /* SO_RCVLOWAT of the socket */
-    bool paused;
-    bool resumed; /* input that is buffered already is due at the next turn */
 
     struct channel_buffer input;
     struct channel_buffer output;

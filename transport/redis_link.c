@@ -69,20 +69,10 @@ struct redis_link {
     struct argument_list arguments;
     enum handshake_step step;
     struct redis_server server;
-    bool pause_wanted;
-    bool held;            /* the channel is paused: only while READY */
-    uint64_t held_ms;     /* since when */
-    uint64_t held_sum_ms; /* what all pauses before took together */
-    uint64_t heard_ms;    /* when input came last, on the link's clock */
+    uint64_t heard_ms; /* when input came last */
 };
 
 /* ---- time --------------------------------------------------------------------------------- */
-
-/* A clock that stands still while the link is paused, so that a pause is no silence of Redis. */
-static uint64_t link_clock(const struct redis_link *link)
-{
-    return (link->held ? link->held_ms : net_now_ms()) - link->held_sum_ms;
-}
 
 static void arm(struct redis_link *link, uint32_t ms)
 {
@@ -104,27 +94,11 @@ static bool is_connected(const struct redis_link *link)
     return link->state == LINK_HANDSHAKE || link->state == LINK_READY;
 }
 
-/* The handshake is never held: a link that comes back while paused becomes ready all the same. */
-static void hold(struct redis_link *link)
-{
-    bool held = link->pause_wanted && link->state == LINK_READY;
-    if (held == link->held)
-        return;
-    uint64_t now = net_now_ms();
-    if (held)
-        link->held_ms = now;
-    else
-        link->held_sum_ms += now - link->held_ms;
-    link->held = held;
-    channel_pause(link->channel, held);
-}
-
 static void redis_link_set_state(struct redis_link *link, enum link_state next)
 {
     if ((may_follow[link->state] & MAY(next)) == 0)
         abort();
     link->state = next;
-    hold(link);
     switch (next) {
     case LINK_STOPPED:
     case LINK_CONNECTING:
@@ -191,7 +165,7 @@ static bool write_command(struct redis_link *link, const struct bytes *arguments
 static void queue(struct redis_link *link, const struct bytes *arguments, size_t count,
                   struct pending_command entry)
 {
-    entry.sent_ms = link_clock(link);
+    entry.sent_ms = net_now_ms();
     /* After a loss that is not reported yet the command is not sent: its NULL comes with the
      * others. */
     bool fits = redis_pending_add(&link->pending, entry);
@@ -223,13 +197,13 @@ static void check_oldest(struct redis_link *link)
 {
     arm_tick(link);
     const struct pending_command *oldest = redis_pending_oldest(&link->pending);
-    if (oldest == NULL || link->held)
+    if (oldest == NULL)
         return;
     /* While bytes of an answer arrive Redis is not silent, and a command that waited behind another
      * has its own time from that one's answer on. */
     uint64_t since = oldest->sent_ms > link->heard_ms ? oldest->sent_ms : link->heard_ms;
     uint64_t limit = (uint64_t)link->config.reply_timeout_ms + oldest->block_ms;
-    if (link_clock(link) - since <= limit)
+    if (net_now_ms() - since <= limit)
         return;
     char reason[REASON_TEXT];
     (void)snprintf(reason, sizeof reason, "no answer from Redis within %llu ms",
@@ -290,7 +264,7 @@ static void on_open(void *context)
 {
     struct redis_link *link = context;
     redis_link_set_state(link, LINK_HANDSHAKE);
-    link->heard_ms = link_clock(link);
+    link->heard_ms = net_now_ms();
     link->step = redis_handshake_next(&link->config, HANDSHAKE_AUTH);
     const struct pending_command entry = {
         .on_reply = on_handshake_reply, .context = link, .expect = REDIS_EXPECT_VALUE};
@@ -344,9 +318,9 @@ static void take_reply(struct redis_link *link, const struct redis_value *reply)
     lose(link, reason);
 }
 
-static void take_chunk(struct redis_link *link, struct bytes chunk)
+static void take_input(struct redis_link *link, struct bytes input)
 {
-    if (redis_reader_feed(link->reader, chunk) != STATUS_OK) {
+    if (redis_reader_feed(link->reader, input) != STATUS_OK) {
         lose(link, "memory is short for a Redis reply");
         return;
     }
@@ -372,16 +346,9 @@ static void take_chunk(struct redis_link *link, struct bytes chunk)
 static size_t on_data(void *context, struct bytes input)
 {
     struct redis_link *link = context;
-    size_t taken = 0;
-    link->heard_ms = link_clock(link);
-    while (taken < input.length && is_connected(link) && !link->held) {
-        size_t size = input.length - taken;
-        if (size > REDIS_LINK_CHUNK)
-            size = REDIS_LINK_CHUNK;
-        take_chunk(link, (struct bytes){input.data + taken, size});
-        taken += size;
-    }
-    return taken;
+    link->heard_ms = net_now_ms();
+    take_input(link, input);
+    return input.length;
 }
 
 static void on_closed(void *context, const char *reason)
@@ -500,12 +467,6 @@ void redis_link_flush(struct redis_link *link)
 size_t redis_link_outstanding(const struct redis_link *link)
 {
     return link->pending.count;
-}
-
-void redis_link_pause(struct redis_link *link, bool paused)
-{
-    link->pause_wanted = paused;
-    hold(link);
 }
 
 int64_t redis_link_client_id(const struct redis_link *link)

@@ -68,11 +68,6 @@ void redis_link_flush(struct redis_link *link);
 /* Commands without an answer yet. */
 size_t redis_link_outstanding(const struct redis_link *link);
 
-/* While paused no more input is taken from the socket (at most one chunk, REDIS_LINK_CHUNK bytes,
- * is read after this call) and no timeout runs. */
-#define REDIS_LINK_CHUNK 16384u
-void redis_link_pause(struct redis_link *link, bool paused);
-
 /* Of the present connection: its CLIENT ID, and the run_id of the server ("" where INFO is
  * forbidden). */
 int64_t redis_link_client_id(const struct redis_link *link);

@@ -343,7 +343,7 @@ def test_certificates_and_keys_go_together(place, given, missing, tmp_path):
 
 
 @pytest.mark.parametrize("content, text", [(None, "No such file"), (b"", "empty"),
-    (b"#" * (1 << 20) + b"#", "1 MiB")])
+    (b"#" * (1 << 20) + b"#", "1 MiB")], ids=["missing", "empty", "large"])
 def test_configurations_that_cannot_be_read(content, text, tmp_path):
     path = tmp_path / "bad.yml"
     if content is not None:

@@ -25,9 +25,8 @@ struct told {
     uint32_t retry_ms;
     char reason[512];
     char out[4096];
-    unsigned pause_at; /* pause from within the sink at this entry */
-    unsigned fail_at;  /* fail there */
-    unsigned stop_at;  /* stop there */
+    unsigned fail_at; /* fail from within the sink at this entry */
+    unsigned stop_at; /* stop there */
 };
 
 static struct net net;
@@ -71,8 +70,6 @@ static inline void on_entry(void *context, const struct redis_entry *entry)
     t->entries++;
     if (t->entries <= 20)
         note("%llu:%zu ", (unsigned long long)entry->id.ms, entry->count);
-    if (t->entries == t->pause_at)
-        redis_link_pause(t->link, true);
     if (t->entries == t->fail_at)
         redis_link_fail(t->link, "the test says so");
     if (t->entries == t->stop_at)

@@ -1,5 +1,5 @@
 /*
- * The channel over a connected socketpair: reading, writing, pausing, ending, and what its
+ * The channel over a connected socketpair: reading, writing, ending, and what its
  * callbacks may do. Connecting and resolving: test_channel_connect.c.
  */
 #include "script_io.h"
@@ -328,53 +328,6 @@ Test(channel, does_not_forget_what_only_the_io_holds)
     pair_end(&pair);
 }
 
-static void pause_channel(struct driver *driver)
-{
-    channel_pause(driver->channel, true);
-}
-
-Test(channel, is_not_read_while_paused)
-{
-    struct pair pair;
-    pair_open(&pair);
-    pair.driver.when_data = pause_channel;
-    pair.driver.consume_at_most = 1;
-    peer_send(pair.peer, "abc", 3);
-    drive_idle(&pair.driver);
-    peer_send(pair.peer, "def", 3);
-    peer_hang_up(&pair);
-    drive_idle(&pair.driver);
-    cr_assert(driver_received(&pair.driver, "a"));
-    cr_assert_eq(pair.driver.closed, 0, "the end waits for its turn too");
-    pair.driver.when_data = NULL;
-    pair.driver.consume_at_most = 0;
-    channel_pause(pair.driver.channel, false);
-    cr_assert_eq(pair.driver.deliveries, 1, "not from the call");
-    DRIVE_UNTIL(&pair.driver, pair.driver.closed == 1);
-    cr_assert(driver_received(&pair.driver, "abcdef"));
-    pair_end(&pair);
-}
-
-static void pause_and_resume(struct driver *driver)
-{
-    driver->when_data = NULL;
-    driver->consume_at_most = 0;
-    channel_pause(driver->channel, true);
-    channel_pause(driver->channel, false);
-}
-
-Test(channel, gives_buffered_input_on_resuming_without_new_input)
-{
-    struct pair pair;
-    pair_open(&pair);
-    pair.driver.when_data = pause_and_resume;
-    pair.driver.consume_at_most = 1;
-    peer_send(pair.peer, "abc", 3);
-    DRIVE_UNTIL(&pair.driver, pair.driver.received_length == 3);
-    cr_assert(driver_received(&pair.driver, "abc"));
-    pair_end(&pair);
-}
-
 /* ---- writing ------------------------------------------------------------------------------- */
 
 Test(channel, sends_nothing_before_the_flush_and_all_with_one_write)
@@ -432,7 +385,6 @@ Test(channel, waits_for_reading_where_a_write_wants_it)
 {
     struct pair pair;
     pair_open(&pair);
-    channel_pause(pair.driver.channel, true);
     pair.io->write_again = 1;
     pair.io->want_while_again = IO_WANT_READ;
     channel_write(pair.driver.channel, bytes_of("x"));
@@ -441,7 +393,6 @@ Test(channel, waits_for_reading_where_a_write_wants_it)
     cr_assert_eq(channel_pending(pair.driver.channel), 1, "writable alone is not what it wants");
     peer_send(pair.peer, "k", 1);
     DRIVE_UNTIL(&pair.driver, channel_pending(pair.driver.channel) == 0);
-    cr_assert_eq(pair.driver.deliveries, 0, "it is still paused");
     pair_end(&pair);
 }
 
@@ -527,19 +478,6 @@ Test(channel, reads_the_last_words_before_it_tells_of_a_failed_write)
     pair_end(&pair);
 }
 
-Test(channel, tells_of_a_failed_write_while_paused)
-{
-    struct pair pair;
-    pair_open(&pair);
-    channel_pause(pair.driver.channel, true);
-    pair.io->write_fails = true;
-    channel_write(pair.driver.channel, bytes_of("x"));
-    channel_flush(pair.driver.channel);
-    DRIVE_UNTIL(&pair.driver, pair.driver.closed > 0);
-    cr_assert_str_eq(pair.driver.reason, "write: the script says no");
-    pair_end(&pair);
-}
-
 Test(channel, forgets_the_old_connection_when_opened_again)
 {
     struct pair pair;
@@ -547,7 +485,6 @@ Test(channel, forgets_the_old_connection_when_opened_again)
     pair.io->write_again = 1000;
     channel_write(pair.driver.channel, bytes_of("old"));
     channel_flush(pair.driver.channel);
-    channel_pause(pair.driver.channel, true);
     pair.driver.consume_at_most = 1;
     open_again(&pair.driver);
     cr_assert_eq(channel_pending(pair.driver.channel), 0);

@@ -421,7 +421,7 @@ Test(redis_link, stop_and_start_from_within_callbacks)
     cr_expect_eq(told.down, 0);
 }
 
-/* ---- pause -------------------------------------------------------------------------------- */
+/* ---- large replies ------------------------------------------------------------------------ */
 
 /* A streams reply of count entries "1-i" with one field, about 45 bytes each. */
 static char *large_reply(unsigned count)
@@ -436,62 +436,19 @@ static char *large_reply(unsigned count)
     return text;
 }
 
-Test(redis_link, pause_from_within_the_sink_takes_effect_after_at_most_a_chunk)
+Test(redis_link, a_reply_larger_than_all_buffers)
 {
     struct redis_link_config config = plain_config();
     char *reply = large_reply(4000);
     fake.piece = 100000;
-    config.reply_timeout_ms = 100;
-    told.pause_at = 10;
     fake_rule(&fake, "XREADGROUP", reply);
     begin(&config);
     until(&told.ready, 1);
     read_streams(told.link, "XREADGROUP x", 0);
     redis_link_flush(told.link);
-    until(&told.entries, 10);
-    /* Longer than the timeout: a pause is no silence of Redis. */
-    turn_for(400);
-    unsigned entries = told.entries;
-    cr_expect_leq(entries, 10 + 2 * REDIS_LINK_CHUNK / 40);
-    cr_expect_eq(told.down, 0);
-    redis_link_pause(told.link, false);
-    cr_expect_eq(told.entries, entries, "the rest comes from the event loop");
     until(&told.replies, 1);
     cr_expect_eq(told.entries, 4000);
     cr_expect_eq(told.last_count, 4000);
     cr_expect_eq(told.down, 0);
     free(reply);
-}
-
-Test(redis_link, a_link_that_comes_back_while_paused_is_ready_and_still_paused)
-{
-    struct redis_link_config config = plain_config();
-    begin(&config);
-    until(&told.ready, 1);
-    redis_link_pause(told.link, true);
-    redis_link_fail(told.link, "lost");
-    until(&told.ready, 2);
-    fake_rule(&fake, "GET", "+v\r\n");
-    command(told.link, "GET k");
-    redis_link_flush(told.link);
-    turn_for(100);
-    cr_expect_eq(told.replies, 0);
-    redis_link_pause(told.link, false);
-    until(&told.replies, 1);
-}
-
-Test(redis_link, a_command_sent_while_paused_has_its_time_from_the_resumption)
-{
-    struct redis_link_config config = plain_config();
-    config.reply_timeout_ms = 1000;
-    begin(&config);
-    until(&told.ready, 1);
-    redis_link_pause(told.link, true);
-    turn_for(600);
-    command(told.link, "SILENCE");
-    redis_link_flush(told.link);
-    redis_link_pause(told.link, false);
-    turn_for(400);
-    cr_expect_eq(told.down, 0);
-    until(&told.down, 1);
 }
