@@ -54,12 +54,14 @@ say "packages"
 
 say "build in ${build#"$root/"}"
 if [ -n "$san" ]; then
-    preset=(--preset "$san")
+    preset=(--preset "$san" -DBUILD_BENCH=OFF) # nobody measures such a build
 else
     preset=(-G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo)
 fi
 cmake "${preset[@]}" -S "$root" -B "$build" -DBUILD_TESTS=ON
-cmake --build "$build" -j 2
+target=all
+[ "$unit" = yes ] || target=integration
+cmake --build "$build" -j 2 --target "$target"
 rm -rf "$results"
 mkdir -p "$results/sanitizer"
 
