@@ -53,7 +53,7 @@ static void start_outlets(struct slot *slot)
 static void reconnect_outlets(struct slot *slot)
 {
     for (size_t i = 0; i < slot->setting.config->broker_count; i++)
-        if (slot->outlets[i].started && slot->state == SLOT_HELD)
+        if (slot->outlets[i].started)
             mqtt_pool_start(slot->outlets[i].pool);
 }
 
@@ -153,8 +153,6 @@ static void on_granted(void *context, enum lease_role role, bool fresh)
         slot->write_fenced = true;
         if (slot->state == SLOT_WAITING)
             take_over(slot);
-        else
-            reconnect_outlets(slot);
     } else {
         redis_link_proven(slot->read_link);
         slot->link_trouble[LEASE_READ] = (struct log_limit){0};
@@ -339,7 +337,9 @@ void slot_on_tick(int fd, short what, void *context)
     struct slot *slot = context;
     uint64_t now = net_now_ms();
     slot->lanes_waiting = slot->lane_count > 0; /* quarantined lanes may be due */
-    if (slot->state == SLOT_HELD && !lease_is_valid(slot->lease, now))
+    if (slot->state == SLOT_HELD && lease_is_valid(slot->lease, now))
+        reconnect_outlets(slot);
+    else if (slot->state == SLOT_HELD)
         hold_outlets(slot);
     if (!redis_link_is_ready(slot->write_link))
         return;
