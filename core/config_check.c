@@ -326,8 +326,20 @@ static void check_streams(struct config_reading *r)
 
 /* ---- Limits ------------------------------------------------------------------------------- */
 
-/* An instance may come to own all slots, and each of them must be able to hold an entry in flight
- * and another one that is being read: with less, one large entry would stop a slot. */
+static size_t routed_brokers(const struct config *config)
+{
+    size_t count = 0;
+    for (size_t b = 0; b < config->broker_count; b++)
+        for (size_t i = 0; i < config->route_count; i++)
+            if (config->routes[i].broker == b) {
+                count++;
+                break;
+            }
+    return count > 0 ? count : 1;
+}
+
+/* An instance may come to own all slots, and each of them must be able to hold, for each broker, an
+ * entry in flight and another one that is being read: with less, one large entry would stop it. */
 static void check_budget(struct config_reading *r)
 {
     const struct config *config = r->config;
@@ -337,7 +349,7 @@ static void check_budget(struct config_reading *r)
     struct config_node *bytes = config_node_find(section, "inflight_bytes");
     if (!is_sound(slots) || !is_sound(payload) || !is_sound(bytes))
         return;
-    size_t needed = 2 * config->delivery.max_payload * config->slots;
+    size_t needed = 2 * config->delivery.max_payload * config->slots * routed_brokers(config);
     if (config->delivery.inflight_bytes >= needed)
         return;
     char given_text[32];
@@ -349,7 +361,7 @@ static void check_budget(struct config_reading *r)
     struct config_node *place = bytes != NULL ? bytes : payload != NULL ? payload : slots;
     fault(r, place,
           "delivery.inflight_bytes: '%s' is too small; at least %s is expected, room for two "
-          "entries of max_payload (%s) in each of %u slots",
+          "entries of max_payload (%s) for each broker in each of %u slots",
           given_text, needed_text, payload_text, config->slots);
 }
 

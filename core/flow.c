@@ -235,7 +235,7 @@ static void bury_first(struct outbox *outbox)
     struct slot *slot = outbox->outlet->slot;
     uint32_t index = entry_queue_take(&outbox->entries, &slot->ledger);
     outbox->next_to_send = outbox->entries.first;
-    outbox->burying = true;
+    outbox->burying = index;
     release_packet(ledger_entry(&slot->ledger, index));
     acks_owe(slot, index);
 }
@@ -289,7 +289,7 @@ static bool send_next(struct outbox *outbox, uint64_t now_ms)
 
 static bool has_waiting(const struct outbox *outbox)
 {
-    return outbox->next_to_send != ENTRY_NONE && !outbox->burying;
+    return outbox->next_to_send != ENTRY_NONE && outbox->burying == ENTRY_NONE;
 }
 
 static void pump_outbox(struct outbox *outbox)
@@ -311,7 +311,9 @@ void flow_pump(struct outlet *outlet)
 void flow_buried(struct slot *slot, uint32_t index)
 {
     const struct entry *entry = ledger_entry(&slot->ledger, index);
-    entry->lane->outlet->outboxes[entry->outbox].burying = false;
+    struct outbox *outbox = &entry->lane->outlet->outboxes[entry->outbox];
+    if (outbox->burying == index)
+        outbox->burying = ENTRY_NONE;
 }
 
 size_t flow_in_flight(const struct slot *slot)

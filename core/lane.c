@@ -192,15 +192,19 @@ void lane_read_again(struct lane *lane)
 
 void lane_hold(struct lane *lane)
 {
+    lane->refused = true;
+    flow_drop_unsent(lane);
     if (lane->state != LANE_LIVE && lane->state != LANE_HISTORY)
-        return;
+        return; /* it is beginning, and is held before its history */
     lane_set_hot(lane, false);
     lane->state = LANE_HELD;
-    flow_drop_unsent(lane);
 }
 
 void lane_go_on(struct lane *lane)
 {
+    if (!lane->refused)
+        return;
+    lane->refused = false;
     if (lane->state != LANE_HELD)
         return;
     lane->state = LANE_NEW;
@@ -209,6 +213,10 @@ void lane_go_on(struct lane *lane)
 
 static void start_history(struct lane *lane)
 {
+    if (lane->refused) {
+        lane->state = LANE_HELD;
+        return;
+    }
     if (!note_alive(lane)) {
         quarantine_for(lane, "its history", bytes_of("no memory"));
         return;
@@ -291,12 +299,17 @@ static void on_group(void *context, const struct redis_value *reply)
         quarantine(lane, "XGROUP CREATE", reply);
         return;
     }
-    if (made && lane->had_group)
+    if (made && lane->had_group) {
         log_event(&slot->log, LOG_ERROR,
                   "the consumer group was gone and has been made again from the stream's "
                   "beginning: entries that were published may be published again",
                   LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name));
-    else if (made)
+        /* What is in memory was delivered by the group that is gone: its acknowledgements would
+         * strike off what the new one delivers again. */
+        slot_start_over(slot);
+        return;
+    }
+    if (made)
         log_event(&slot->log, LOG_INFO, "consumer group made", LOG_BYTES("site", lane->site),
                   LOG_TEXT("stream", lane->name));
     ask_for_summary(lane);

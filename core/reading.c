@@ -37,7 +37,7 @@ size_t reading_room(const struct outlet *outlet)
     size_t free_bytes = outlet->bytes < outlet->bytes_max ? outlet->bytes_max - outlet->bytes : 0;
     size_t fit = free_bytes / (outlet->entry_bytes + 64);
     fit = fit > outlet->reserved ? fit - outlet->reserved : 0;
-    if (fit == 0 && taken == 0)
+    if (fit == 0 && outlet->bytes == 0 && outlet->reserved == 0)
         fit = 1; /* an entry of any size must get through */
     return fit < credits ? fit : credits;
 }
@@ -271,6 +271,16 @@ static bool read_hot(struct slot *slot, struct read_op *op)
     return true;
 }
 
+/* Some broker is connected and works through what there is: its hot lanes will soon have room. */
+static bool is_moving(const struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        if (slot->outlets[i].started && !worth_reading(&slot->outlets[i]) &&
+            mqtt_pool_all_ready(slot->outlets[i].pool))
+            return true;
+    return false;
+}
+
 /* Parks a read of the cold lanes that have room. While hot lanes wait for room it is a short one:
  * they can only be read when it is over. */
 static bool park_read(struct slot *slot, struct read_op *op)
@@ -278,9 +288,9 @@ static bool park_read(struct slot *slot, struct read_op *op)
     if (!choose_lanes(slot, op, CHOOSE_COLD))
         return false;
     send_read(slot, op,
-              op->lane_count == slot->lane_count ? BLOCK_MS
-              : slot->hot_lanes > 0              ? BLOCK_BESIDE_HOT_MS
-                                                 : BLOCK_PART_MS);
+              op->lane_count == slot->lane_count       ? BLOCK_MS
+              : slot->hot_lanes > 0 && is_moving(slot) ? BLOCK_BESIDE_HOT_MS
+                                                       : BLOCK_PART_MS);
     return true;
 }
 

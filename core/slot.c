@@ -85,7 +85,7 @@ static void clear_outlet(struct outlet *outlet)
         outbox->entries = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
         outbox->sent = 0;
-        outbox->burying = false;
+        outbox->burying = ENTRY_NONE;
         outbox->stopped = false;
     }
 }
@@ -102,6 +102,7 @@ static void clear_entries(struct slot *slot)
     for (struct lane *lane = slot->owing; lane != NULL; lane = lane->next_owing) {
         lane->owed = entry_queue_empty();
         lane->acking = 0;
+        lane->refused = false;
     }
 }
 
@@ -123,21 +124,27 @@ static void stop(struct slot *slot)
     slot->setting.on_stopped(slot->setting.context, slot->setting.index, pending);
 }
 
+void slot_start_over(struct slot *slot)
+{
+    if (slot->state != SLOT_HELD)
+        return;
+    stop_links(slot);
+    clear_entries(slot);
+    lease_forget(slot->lease);
+    set_state(slot, SLOT_WAITING);
+    redis_link_start(slot->write_link);
+}
+
 /* The lease has, or may have, another owner: everything in memory is his business now. */
 static void lose(struct slot *slot, const char *why)
 {
     log_event(&slot->log, LOG_ERROR,
               "lease lost; the slot stops at once, what it held stays pending in Redis",
               LOG_TEXT("reason", why), LOG_INT("entries", slot->ledger.used));
-    if (slot->state != SLOT_HELD) {
+    if (slot->state == SLOT_HELD)
+        slot_start_over(slot);
+    else
         stop(slot);
-        return;
-    }
-    stop_links(slot);
-    clear_entries(slot);
-    lease_forget(slot->lease);
-    set_state(slot, SLOT_WAITING);
-    redis_link_start(slot->write_link);
 }
 
 static void on_granted(void *context, enum lease_role role, bool fresh)
@@ -214,7 +221,10 @@ static void on_read_down(void *context, const char *reason, uint32_t retry_ms)
 static void on_write_ready(void *context)
 {
     struct slot *slot = context;
-    lease_take(slot->lease, LEASE_WRITE, slot->write_link, slot->read_link);
+    if (slot->state == SLOT_RELEASING)
+        lease_release(slot->lease, slot->write_link);
+    else
+        lease_take(slot->lease, LEASE_WRITE, slot->write_link, slot->read_link);
 }
 
 static void on_write_down(void *context, const char *reason, uint32_t retry_ms)
@@ -337,9 +347,10 @@ void slot_on_tick(int fd, short what, void *context)
     struct slot *slot = context;
     uint64_t now = net_now_ms();
     slot->lanes_waiting = slot->lane_count > 0; /* quarantined lanes may be due */
-    if (slot->state == SLOT_HELD && lease_is_valid(slot->lease, now))
+    bool valid = lease_is_valid(slot->lease, now);
+    if (slot->state == SLOT_HELD && valid)
         reconnect_outlets(slot);
-    else if (slot->state == SLOT_HELD)
+    else if ((slot->state == SLOT_HELD || slot->state == SLOT_DRAINING) && !valid)
         hold_outlets(slot);
     if (!redis_link_is_ready(slot->write_link))
         return;

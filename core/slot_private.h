@@ -70,6 +70,7 @@ struct lane {
     /* What Redis is owed, in the order of settlement; the first acking of them are in an XACK or a
      * dead-letter script without an answer. */
     struct entry_queue owed;
+    bool refused; /* Redis has refused the first of them: the lane is held until it takes it */
     uint32_t acking;
     bool owes; /* on the slot's list of lanes that owe */
     struct lane *next_owing;
@@ -87,9 +88,9 @@ struct outbox {
     struct entry_queue entries;
     uint32_t next_to_send; /* ENTRY_NONE: all have been sent */
     uint32_t sent;         /* entries before next_to_send */
-    bool burying; /* its first entry has gone to acks.c as a dead letter; nothing moves until the
-                     answer */
-    bool stopped; /* mqtt_conn_stop is done */
+    uint32_t burying;      /* given to acks.c as a dead letter; ENTRY_NONE: none. Nothing is sent
+                              before Redis has answered */
+    bool stopped;          /* mqtt_conn_stop is done */
     struct batch_pool *batches; /* entries of an outbox settle in order, and so its blocks empty */
     struct log log;
     struct log_limit lost;
@@ -181,6 +182,11 @@ extern const struct redis_link_events slot_read_events;
 extern const struct redis_link_events slot_write_events;
 extern const struct lease_events slot_lease_events;
 void slot_on_tick(int fd, short what, void *context);
+
+/* slot.c */
+/* Forgets everything in memory, all of which is pending in Redis, and begins again with the lease.
+ */
+void slot_start_over(struct slot *slot);
 
 /* lane.c */
 struct lane *lane_new(struct slot *slot, const char *name, bool late);

@@ -149,6 +149,7 @@ static bool open_outlet(struct slot *slot, size_t index)
         outbox->index = i;
         outbox->entries = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
+        outbox->burying = ENTRY_NONE;
         outbox->batches = batch_pool_new();
         if (outbox->batches == NULL)
             return false;

@@ -1,6 +1,7 @@
 """Redis that is killed, restarted, cut off or short of rights: nothing of what it still has is lost, the
 order is kept, and the process goes on."""
 
+import json
 import time
 
 import pytest
@@ -138,6 +139,28 @@ def test_a_destroyed_group_is_made_again_loudly(things):
     producer.send(60)
     gateway.wait_log("made again", stream=STREAMS[0])
     Verifier(producer, broker).wait(20 * PATIENCE).check()
+
+
+@pytest.mark.limit(300)
+def test_a_group_destroyed_under_load(things):
+    """What was in memory came from the old group: all of it is sent again, and ends with the newest."""
+    redis, broker = things.redis(), things.recording_broker()
+    broker.ack_delay = 0.02
+    producer = Producer(redis, STREAMS, keys=20)
+    gateway = things.gateway(gateway_config(redis, broker))
+    with producer.background(rate=1500):
+        for _ in range(3):
+            time.sleep(0.7)
+            redis.client().xgroup_destroy(STREAMS[0], "nemogate")
+            gateway.wait_log("made again", stream=STREAMS[0])
+    Verifier(producer, broker).wait(patience(30, producer.total)).check()
+    wait_until(lambda: is_settled(redis, STREAMS), 20 * PATIENCE, "settled")
+    last = {}
+    for message in broker.accepted():
+        if message.topic.startswith("nemo/"):
+            event = json.loads(message.payload)
+            last[event["stream"], event["key"]] = event["n"]
+    assert last == producer.sent
 
 
 def test_flushall_and_a_new_beginning(things):

@@ -148,7 +148,7 @@ Test(config_check, bytes_in_flight_hold_two_entries_per_slot)
     expect("slots: 4\n" BROKER "delivery: {max_payload: 1MiB, inflight_bytes: 8MiB}\n", NULL);
     expect("slots: 4\n" BROKER "delivery: {max_payload: 1MiB, inflight_bytes: 8388607}\n",
            ":4:47: delivery.inflight_bytes: '8388607B' is too small; at least 8MiB is expected, "
-           "room for two entries of max_payload (1MiB) in each of 4 slots");
+           "room for two entries of max_payload (1MiB) for each broker in each of 4 slots");
     expect("slots: 1024\n" BROKER,
            ":1:8: delivery.inflight_bytes: '64MiB' is too small; at least 512MiB is expected");
     expect_only("slots: 0\n" BROKER "delivery: {max_payload: 16MiB}\n", "slots: '0'");
