@@ -4,16 +4,13 @@
  */
 #include "core/check_private.h"
 
+#include "core/peers.h"
+
 #include <stdlib.h>
 #include <unistd.h>
 
 /* A PUBLISH around the largest payload: topic, properties and header, generously. */
 #define AROUND_PAYLOAD 1024u
-
-static const char *given(const char *text)
-{
-    return text[0] != '\0' ? text : NULL;
-}
 
 static void say_limits(const struct check_broker *check, const struct mqtt_limits *limits)
 {
@@ -92,23 +89,10 @@ static bool open_tls(struct check_broker *check)
 {
     const struct config_broker *broker = check->broker;
     char error[IO_ERROR_TEXT];
-    if (!broker->url.tls)
-        return true;
-    struct tls_settings settings = {
-        broker->tls.ca_file, broker->tls.cert_file, broker->tls.key_file,
-        broker->tls.server_name[0] != '\0' ? broker->tls.server_name : broker->url.host};
-    check->tls = tls_context_new(&settings, error);
-    if (check->tls == NULL)
+    bool opened = peer_open_tls(&broker->url, &broker->tls, &check->tls, error);
+    if (!opened)
         fail(check, error);
-    return check->tls != NULL;
-}
-
-static bool is_routed(const struct config *config, size_t broker)
-{
-    for (size_t i = 0; i < config->route_count; i++)
-        if (config->routes[i].broker == broker)
-            return true;
-    return false;
+    return opened;
 }
 
 void check_broker_open(struct check_broker *check, const struct config *config, size_t index,
@@ -119,23 +103,14 @@ void check_broker_open(struct check_broker *check, const struct config *config, 
     *check = (struct check_broker){.part = part, .config = config, .broker = broker};
     endpoint_format(&(struct endpoint){.host = broker->url.host, .port = broker->url.port},
                     check->where);
-    if (!is_routed(config, index))
+    if (!config_is_routed(config, index))
         check_say(part, CHECK_WARNING, "broker %s: no route leads to it", broker->name);
     if (!open_tls(check))
         return;
     if (asprintf(&check->client_id, "%s-check-%ld", broker->client_id_prefix, (long)getpid()) < 0)
         check->client_id = NULL;
-    check->conn_config = (struct mqtt_conn_config){
-        .endpoint = {.host = given(broker->url.host), .port = broker->url.port, .tls = check->tls},
-        .version = broker->protocol == CONFIG_PROTOCOL_5 ? MQTT_5_0 : MQTT_3_1_1,
-        .client_id = check->client_id,
-        .username = given(broker->username),
-        .password = broker->password,
-        .keep_alive_s = (uint16_t)(broker->keepalive_ms / 1000),
-        .connect_timeout_ms = broker->connect_timeout_ms,
-        .puback_timeout_ms = broker->puback_timeout_ms,
-        .inflight = (uint16_t)broker->inflight,
-    };
+    check->conn_config = peer_broker_conn(broker, check->tls, check->client_id);
+    check->conn_config.status_topic = NULL; /* nothing is published */
     if (check->client_id != NULL)
         check->conn = mqtt_conn_new(net, &check->conn_config, &events, check, net_now_us());
     if (check->conn == NULL)

@@ -4,12 +4,11 @@
  */
 #include "core/check_private.h"
 
-#include "core/slot.h"
+#include "core/peers.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS 5000u
 #define OLDEST_MAJOR 7
 
 const char *check_redis_user(const struct check_redis *check)
@@ -113,15 +112,10 @@ static bool open_tls(struct check_redis *check)
 {
     const struct config_redis *redis = &check->config->redis;
     char error[IO_ERROR_TEXT];
-    if (!redis->url.tls)
-        return true;
-    struct tls_settings settings = {redis->tls.ca_file, redis->tls.cert_file, redis->tls.key_file,
-                                    redis->tls.server_name[0] != '\0' ? redis->tls.server_name
-                                                                      : redis->url.host};
-    check->tls = tls_context_new(&settings, error);
-    if (check->tls == NULL)
+    bool opened = peer_open_tls(&redis->url, &redis->tls, &check->tls, error);
+    if (!opened)
         fail(check, error);
-    return check->tls != NULL;
+    return opened;
 }
 
 void check_redis_open(struct check_redis *check, const struct net *net, struct check_part *part)
@@ -130,21 +124,13 @@ void check_redis_open(struct check_redis *check, const struct net *net, struct c
     const struct config_redis *redis = &check->config->redis;
     check->part = part;
     check->doing = "connecting";
-    struct endpoint endpoint = slot_redis_endpoint(redis, NULL);
+    struct endpoint endpoint = peer_redis_endpoint(redis, NULL);
     endpoint_format(&endpoint, check->where);
     if (!open_tls(check))
         return;
     if (asprintf(&check->link_name, "nemogate:%s:check", check->config->instance) < 0)
         check->link_name = NULL;
-    check->link_config = (struct redis_link_config){
-        .endpoint = slot_redis_endpoint(redis, check->tls),
-        .username = redis->username[0] != '\0' ? redis->username : NULL,
-        .password = redis->password,
-        .database = redis->url.database,
-        .client_name = check->link_name,
-        .connect_timeout_ms = TIMEOUT_MS,
-        .reply_timeout_ms = TIMEOUT_MS,
-    };
+    check->link_config = peer_redis_link(redis, check->tls, check->link_name);
     if (check->link_name != NULL)
         check->link = redis_link_new(net, &check->link_config, &events, NULL, check, net_now_us());
     if (check->link == NULL)

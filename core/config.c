@@ -211,3 +211,19 @@ void config_free(struct config *config)
     config_memory_free(&owner->memory);
     free(owner);
 }
+
+bool config_is_routed(const struct config *config, size_t broker)
+{
+    for (size_t i = 0; i < config->route_count; i++)
+        if (config->routes[i].broker == broker)
+            return true;
+    return false;
+}
+
+size_t config_routed_brokers(const struct config *config)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < config->broker_count; i++)
+        count += config_is_routed(config, i);
+    return count;
+}

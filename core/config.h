@@ -111,6 +111,10 @@ bool config_is_pattern(const char *text);
 /* The first route whose streams match; NULL: none. */
 const struct config_route *config_route_of(const struct config *config, const char *stream);
 
+/* Whether a route leads to the broker with this index; and how many brokers one leads to. */
+bool config_is_routed(const struct config *config, size_t broker);
+size_t config_routed_brokers(const struct config *config);
+
 /* The reference of all keys as Markdown, and a commented sample that config_load accepts. */
 void config_write_reference(FILE *out);
 void config_write_sample(FILE *out);

@@ -326,18 +326,6 @@ static void check_streams(struct config_reading *r)
 
 /* ---- Limits ------------------------------------------------------------------------------- */
 
-static size_t routed_brokers(const struct config *config)
-{
-    size_t count = 0;
-    for (size_t b = 0; b < config->broker_count; b++)
-        for (size_t i = 0; i < config->route_count; i++)
-            if (config->routes[i].broker == b) {
-                count++;
-                break;
-            }
-    return count > 0 ? count : 1;
-}
-
 /* An instance may come to own all slots, and each of them must be able to hold, for each broker, an
  * entry in flight and another one that is being read: with less, one large entry would stop it. */
 static void check_budget(struct config_reading *r)
@@ -349,7 +337,9 @@ static void check_budget(struct config_reading *r)
     struct config_node *bytes = config_node_find(section, "inflight_bytes");
     if (!is_sound(slots) || !is_sound(payload) || !is_sound(bytes))
         return;
-    size_t needed = 2 * config->delivery.max_payload * config->slots * routed_brokers(config);
+    size_t needed = 2 * config->delivery.max_payload * config->slots;
+    size_t routed = config_routed_brokers(config);
+    needed *= routed > 0 ? routed : 1;
     if (config->delivery.inflight_bytes >= needed)
         return;
     char given_text[32];

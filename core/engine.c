@@ -5,6 +5,7 @@
 #include "core/engine.h"
 
 #include "core/discovery.h"
+#include "core/peers.h"
 #include "core/shard.h"
 
 #include <event2/event.h>
@@ -254,26 +255,12 @@ static const struct redis_link_events link_events = {on_ready, on_down};
 static bool open_link(struct engine *engine)
 {
     const struct config_redis *redis = &engine->config->redis;
-    if (redis->url.tls) {
-        char error[IO_ERROR_TEXT];
-        struct tls_settings settings = {
-            redis->tls.ca_file, redis->tls.cert_file, redis->tls.key_file,
-            redis->tls.server_name[0] != '\0' ? redis->tls.server_name : redis->url.host};
-        engine->redis_tls = tls_context_new(&settings, error);
-        if (engine->redis_tls == NULL) {
-            log_event(engine->log, LOG_ERROR, "cannot start", LOG_TEXT("reason", error));
-            return false;
-        }
+    char error[IO_ERROR_TEXT];
+    if (!peer_open_tls(&redis->url, &redis->tls, &engine->redis_tls, error)) {
+        log_event(engine->log, LOG_ERROR, "cannot start", LOG_TEXT("reason", error));
+        return false;
     }
-    engine->link_config = (struct redis_link_config){
-        .endpoint = slot_redis_endpoint(redis, engine->redis_tls),
-        .username = redis->username[0] != '\0' ? redis->username : NULL,
-        .password = redis->password,
-        .database = redis->url.database,
-        .client_name = engine->link_name,
-        .connect_timeout_ms = 5000,
-        .reply_timeout_ms = 5000,
-    };
+    engine->link_config = peer_redis_link(redis, engine->redis_tls, engine->link_name);
     engine->link = redis_link_new(&engine->net, &engine->link_config, &link_events, NULL, engine,
                                   net_now_us());
     return engine->link != NULL;

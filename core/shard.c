@@ -4,7 +4,7 @@
  */
 #include "core/shard.h"
 
-#include "transport/io.h"
+#include "core/peers.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -23,28 +23,17 @@ struct shard {
     struct slot **slots; /* by number; NULL: of another shard */
 };
 
-static bool load_tls(const struct config_tls *tls, const char *host, struct tls_context **context,
-                     char *error)
-{
-    struct tls_settings settings = {tls->ca_file, tls->cert_file, tls->key_file,
-                                    tls->server_name[0] != '\0' ? tls->server_name : host};
-    *context = tls_context_new(&settings, error);
-    return *context != NULL;
-}
-
 static bool load_all_tls(struct shard *shard, char *error)
 {
     const struct config *config = shard->setting.config;
     shard->broker_tls = calloc(config->broker_count, sizeof(struct tls_context *));
     if (shard->broker_tls == NULL)
         return false;
-    if (config->redis.url.tls &&
-        !load_tls(&config->redis.tls, config->redis.url.host, &shard->redis_tls, error))
+    if (!peer_open_tls(&config->redis.url, &config->redis.tls, &shard->redis_tls, error))
         return false;
     for (size_t i = 0; i < config->broker_count; i++) {
         const struct config_broker *broker = &config->brokers[i];
-        if (broker->url.tls &&
-            !load_tls(&broker->tls, broker->url.host, &shard->broker_tls[i], error))
+        if (!peer_open_tls(&broker->url, &broker->tls, &shard->broker_tls[i], error))
             return false;
     }
     return true;

@@ -8,9 +8,10 @@
 
 #include "core/config.h"
 #include "core/log.h"
-#include "transport/channel.h"
+#include "transport/net.h"
 
 struct slot;
+struct tls_context;
 
 /* What a slot needs from its shard; all borrowed for its life. */
 struct slot_setting {
@@ -52,9 +53,6 @@ void slot_turn(struct slot *slot);
 /* The slot of a stream: FNV-1a over the name's bytes, modulo the number of slots. The same on every
  * instance and in every version. */
 unsigned slot_of_stream(const char *name, unsigned slots);
-
-/* Where Redis is, for any link to it. Borrows the configuration. */
-struct endpoint slot_redis_endpoint(const struct config_redis *redis, struct tls_context *tls);
 
 struct slot_counts {
     uint64_t read;

@@ -2,6 +2,7 @@
  * Building a slot and taking it apart: names, links, outlets, the ledger and its sizes. Nothing
  * here runs while the slot is alive.
  */
+#include "core/peers.h"
 #include "core/slot_private.h"
 
 #include <assert.h>
@@ -43,19 +44,6 @@ static uint64_t seed(const struct slot *slot, unsigned salt)
     return net_now_us() * 2654435761u + slot->setting.index * 1000003u + salt;
 }
 
-static const char *given(const char *text)
-{
-    return text[0] != '\0' ? text : NULL;
-}
-
-struct endpoint slot_redis_endpoint(const struct config_redis *redis, struct tls_context *tls)
-{
-    return (struct endpoint){.host = given(redis->url.host),
-                             .port = redis->url.port,
-                             .path = given(redis->url.path),
-                             .tls = tls};
-}
-
 static bool open_links(struct slot *slot)
 {
     const struct config *config = slot->setting.config;
@@ -65,15 +53,8 @@ static bool open_links(struct slot *slot)
             format("nemogate:%s:slot-%u:%s", config->instance, slot->setting.index, roles[role]);
         if (slot->link_names[role] == NULL)
             return false;
-        slot->link_config[role] = (struct redis_link_config){
-            .endpoint = slot_redis_endpoint(&config->redis, slot->setting.redis_tls),
-            .username = given(config->redis.username),
-            .password = config->redis.password,
-            .database = config->redis.url.database,
-            .client_name = slot->link_names[role],
-            .connect_timeout_ms = 5000,
-            .reply_timeout_ms = 5000,
-        };
+        slot->link_config[role] =
+            peer_redis_link(&config->redis, slot->setting.redis_tls, slot->link_names[role]);
     }
     slot->read_link = redis_link_new(slot->setting.net, &slot->link_config[LEASE_READ],
                                      &slot_read_events, &reading_sink, slot, seed(slot, 1));
@@ -88,37 +69,9 @@ static size_t credits_of(const struct config_broker *broker)
     return credits < CREDITS_MIN ? CREDITS_MIN : credits > CREDITS_MAX ? CREDITS_MAX : credits;
 }
 
-static bool is_routed(const struct config *config, size_t broker)
-{
-    for (size_t i = 0; i < config->route_count; i++)
-        if (config->routes[i].broker == broker)
-            return true;
-    return false;
-}
-
-static size_t routed_brokers(const struct config *config)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < config->broker_count; i++)
-        count += is_routed(config, i);
-    return count;
-}
-
 static bool open_pool(struct outlet *outlet, struct tls_context *tls, unsigned salt)
 {
-    const struct config_broker *broker = outlet->broker;
-    outlet->conn_config = (struct mqtt_conn_config){
-        .endpoint = {.host = given(broker->url.host), .port = broker->url.port, .tls = tls},
-        .version = broker->protocol == CONFIG_PROTOCOL_5 ? MQTT_5_0 : MQTT_3_1_1,
-        .client_id = outlet->client_id_prefix,
-        .username = given(broker->username),
-        .password = broker->password,
-        .keep_alive_s = (uint16_t)(broker->keepalive_ms / 1000),
-        .connect_timeout_ms = broker->connect_timeout_ms,
-        .puback_timeout_ms = broker->puback_timeout_ms,
-        .inflight = (uint16_t)broker->inflight,
-        .status_topic = given(broker->status_topic),
-    };
+    outlet->conn_config = peer_broker_conn(outlet->broker, tls, outlet->client_id_prefix);
     outlet->pool =
         mqtt_pool_new(outlet->slot->setting.net, &outlet->conn_config, outlet->connections,
                       &flow_events, outlet->contexts, seed(outlet->slot, salt));
@@ -136,7 +89,7 @@ static bool open_outlet(struct slot *slot, size_t index)
     outlet->credits = credits_of(broker);
     outlet->entry_bytes = 512;
     outlet->bytes_max = slot->setting.config->delivery.inflight_bytes /
-                        slot->setting.config->slots / routed_brokers(slot->setting.config);
+                        slot->setting.config->slots / config_routed_brokers(slot->setting.config);
     outlet->client_id_prefix =
         format("%s-%s-%u", broker->client_id_prefix, slot->setting.tag, slot->setting.index);
     outlet->outboxes = calloc(outlet->connections, sizeof *outlet->outboxes);
@@ -171,7 +124,7 @@ static bool open_outlets(struct slot *slot)
     if (slot->outlets == NULL)
         return false;
     for (size_t i = 0; i < config->broker_count; i++) {
-        if (!is_routed(config, i))
+        if (!config_is_routed(config, i))
             continue;
         if (!open_outlet(slot, i))
             return false;
