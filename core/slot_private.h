@@ -83,7 +83,6 @@ struct lane {
 /* The entries of one connection in their order: sent ones first, then those that wait. */
 struct outbox {
     struct outlet *outlet;
-    size_t index;
     struct mqtt_conn *conn;
     struct entry_queue entries;
     uint32_t next_to_send; /* ENTRY_NONE: all have been sent */

@@ -99,7 +99,6 @@ static bool open_outlet(struct slot *slot, size_t index)
     for (size_t i = 0; i < outlet->connections; i++) {
         struct outbox *outbox = &outlet->outboxes[i];
         outbox->outlet = outlet;
-        outbox->index = i;
         outbox->entries = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
         outbox->burying = ENTRY_NONE;
