@@ -59,6 +59,7 @@ struct config_broker {
     uint32_t keepalive_ms;
     uint32_t connect_timeout_ms;
     uint32_t puback_timeout_ms;
+    unsigned max_rate;  /* publishes per second; 0: no limit */
     char *status_topic; /* "": none */
 };
 
@@ -71,13 +72,19 @@ struct config_route {
     char *site; /* for streams without a hash tag; "" */
     enum config_encoding encoding;
     bool user_properties; /* `id` and `stream-id` with MQTT 5 */
+    bool coalesce_retained;
+    bool strict_order;
 };
+
+enum config_trim { CONFIG_TRIM_ACKED, CONFIG_TRIM_NONE };
 
 struct config_delivery {
     size_t max_payload;    /* bytes */
     size_t inflight_bytes; /* bytes, of the whole instance */
     uint32_t lease_ttl_ms;
     uint32_t drain_timeout_ms;
+    unsigned max_deliveries;
+    enum config_trim trim;
 };
 
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARNING, CONFIG_LOG_ERROR };

@@ -316,6 +316,21 @@ void flow_buried(struct slot *slot, uint32_t index)
         outbox->burying = ENTRY_NONE;
 }
 
+void flow_close(struct outlet *outlet)
+{
+    mqtt_pool_close(outlet->pool);
+    outlet->open = false;
+    outlet->started = false;
+    for (size_t i = 0; i < outlet->connections; i++) {
+        struct outbox *outbox = &outlet->outboxes[i];
+        outbox->entries = entry_queue_empty();
+        outbox->next_to_send = ENTRY_NONE;
+        outbox->sent = 0;
+        outbox->burying = ENTRY_NONE;
+        outbox->stopped = false;
+    }
+}
+
 size_t flow_in_flight(const struct slot *slot)
 {
     size_t sum = 0;

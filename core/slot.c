@@ -75,27 +75,12 @@ static void take_over(struct slot *slot)
     start_outlets(slot);
 }
 
-static void clear_outlet(struct outlet *outlet)
-{
-    mqtt_pool_close(outlet->pool);
-    outlet->open = false;
-    outlet->started = false;
-    for (size_t i = 0; i < outlet->connections; i++) {
-        struct outbox *outbox = &outlet->outboxes[i];
-        outbox->entries = entry_queue_empty();
-        outbox->next_to_send = ENTRY_NONE;
-        outbox->sent = 0;
-        outbox->burying = ENTRY_NONE;
-        outbox->stopped = false;
-    }
-}
-
 /* Forgets every entry: all of them are pending in Redis. */
 static void clear_entries(struct slot *slot)
 {
     for (size_t i = 0; i < slot->setting.config->broker_count; i++)
         if (slot->outlets[i].pool != NULL)
-            clear_outlet(&slot->outlets[i]);
+            flow_close(&slot->outlets[i]);
     for (uint32_t i = 0; i < slot->ledger.size; i++)
         if (ledger_entry(&slot->ledger, i)->state != ENTRY_FREE)
             flow_forget(slot, i);

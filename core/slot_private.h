@@ -235,6 +235,8 @@ void flow_pump(struct outlet *outlet);
 void flow_buried(struct slot *slot, uint32_t index);
 /* Forgets the entries of a lane that have not been sent: they stay pending in Redis. */
 void flow_drop_unsent(struct lane *lane);
+/* Closes the connections without a word and forgets what waits for them; the ledger keeps it. */
+void flow_close(struct outlet *outlet);
 /* Publishes without their acknowledgement. */
 size_t flow_in_flight(const struct slot *slot);
 /* Gives an entry's memory back and strikes it from the ledger. */

@@ -38,6 +38,8 @@ NUMBERS = {  # smallest, largest
     ("", "slots"): (1, 1024),
     ("brokers", "connections"): (1, 64),
     ("brokers", "inflight"): (1, 65535),
+    ("brokers", "max_rate"): (0, 10000000),
+    ("delivery", "max_deliveries"): (1, 1000000),
 }
 DURATIONS = {  # below, above
     ("redis", "discovery_interval"): ("99ms", "61m"),
@@ -56,6 +58,9 @@ CHOICES = {
     ("brokers", "protocol"): ["4", "3.1", "5.0", "mqtt"],
     ("routes", "encoding"): ["signed", "batch", "RAW"],
     ("routes", "user_properties"): ["yes", "on", "1", "True"],
+    ("routes", "coalesce_retained"): ["yes", "0", "TRUE"],
+    ("routes", "strict_order"): ["yes", "0", "TRUE"],
+    ("delivery", "trim"): ["all", "true", "Acked"],
     ("log", "level"): ["warn", "trace", "INFO", "3"],
     ("log", "format"): ["text", "JSON"],
 }

@@ -137,6 +137,11 @@ Test(config, defaults_of_lists)
     cr_expect_str_eq(c->routes[0].site, "");
     cr_expect_eq(c->routes[0].encoding, CONFIG_ENCODING_RAW);
     cr_expect(c->routes[0].user_properties);
+    cr_expect_not(c->routes[0].coalesce_retained);
+    cr_expect_not(c->routes[0].strict_order);
+    cr_expect_eq(c->brokers[0].max_rate, 0);
+    cr_expect_eq(c->delivery.max_deliveries, 10);
+    cr_expect_eq(c->delivery.trim, CONFIG_TRIM_ACKED);
     config_free(c);
 }
 
@@ -338,9 +343,8 @@ Test(config, unknown_keys_get_a_suggestion)
 
 Test(config, keys_without_effect_are_unknown)
 {
-    const char *const keys[] = {
-        "max_rate", "trim",          "admin",        "strict_order",      "batch",         "listen",
-        "sites",    "sign_key_file", "legacy_lists", "coalesce_retained", "max_deliveries"};
+    const char *const keys[] = {"admin",         "batch",        "listen", "sites",
+                                "sign_key_file", "legacy_lists", "linger"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         char text[256];
         snprintf(text, sizeof text, BROKER "%s: 1\nredis: {%s: 1}\ndelivery: {%s: 1}\n", keys[i],
