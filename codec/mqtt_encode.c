@@ -305,6 +305,14 @@ static uint8_t *skip_variable(uint8_t *at)
     return at + 1;
 }
 
+struct bytes mqtt_publish_topic(const uint8_t *packet)
+{
+    const uint8_t *at = packet + 1;
+    while (*at++ & 0x80) /* the Remaining Length */
+        continue;
+    return (struct bytes){at + LENGTH_OF_STRING, (size_t)at[0] << 8 | at[1]};
+}
+
 void mqtt_set_expiry(uint8_t *packet, uint32_t seconds)
 {
     unsigned qos = packet[0] >> 1 & 3u;

@@ -25,10 +25,21 @@ enum mqtt_packet_type {
 enum mqtt_reason {
     MQTT_REASON_SUCCESS = 0x00,
     MQTT_REASON_NO_MATCHING_SUBSCRIBERS = 0x10,
+    MQTT_REASON_UNSPECIFIED_ERROR = 0x80,
     MQTT_REASON_MALFORMED_PACKET = 0x81,
     MQTT_REASON_PROTOCOL_ERROR = 0x82,
+    MQTT_REASON_NOT_AUTHORIZED = 0x87,
+    MQTT_REASON_SERVER_SHUTTING_DOWN = 0x8b,
     MQTT_REASON_SESSION_TAKEN_OVER = 0x8e,
+    MQTT_REASON_TOPIC_NAME_INVALID = 0x90,
     MQTT_REASON_PACKET_TOO_LARGE = 0x95,
+    MQTT_REASON_MESSAGE_RATE_TOO_HIGH = 0x96,
+    MQTT_REASON_QUOTA_EXCEEDED = 0x97,
+    MQTT_REASON_ADMINISTRATIVE_ACTION = 0x98,
+    MQTT_REASON_PAYLOAD_FORMAT_INVALID = 0x99,
+    MQTT_REASON_USE_ANOTHER_SERVER = 0x9c,
+    MQTT_REASON_SERVER_MOVED = 0x9d,
+    MQTT_REASON_CONNECTION_RATE_EXCEEDED = 0x9f,
 };
 
 #define MQTT_MAX_REMAINING_LENGTH 268435455u /* [MQTT 5.0, 1.5.5] */
@@ -104,6 +115,9 @@ static inline void mqtt_set_retain(uint8_t *packet, bool retain)
 {
     packet[0] = (uint8_t)((packet[0] & ~1u) | (retain ? 1u : 0u));
 }
+
+/* The topic of an encoded PUBLISH, as a view. */
+struct bytes mqtt_publish_topic(const uint8_t *packet);
 
 /* Patches the Message Expiry Interval of an MQTT 5.0 PUBLISH that was encoded with has_expiry
  * [MQTT 5.0, 3.3.2.3.3]. */

@@ -5,6 +5,8 @@
  */
 #include "codec/redis_reader_private.h"
 
+#include "codec/decimal.h"
+
 #include <assert.h>
 #include <stdalign.h>
 #include <stdio.h>
@@ -45,8 +47,22 @@ void *redis_reader_no_memory(struct redis_reader *reader)
 static void *fail_depth(struct redis_reader *reader)
 {
     reader->failure = STATUS_MALFORMED;
+    snprintf(reader->error, sizeof reader->error, "arrays are nested deeper than %d", MAX_DEPTH);
+    return NULL;
+}
+
+static void *fail_size(struct redis_reader *reader)
+{
+    reader->failure = STATUS_MALFORMED;
     snprintf(reader->error, sizeof reader->error,
-             "not a reply of Redis: arrays are nested deeper than %d", MAX_DEPTH);
+             "it has more than %zu bytes, which no command asks for", reader->max_reply);
+    return NULL;
+}
+
+static void *fail_line(struct redis_reader *reader)
+{
+    reader->failure = STATUS_MALFORMED;
+    snprintf(reader->error, sizeof reader->error, "a line of more than %zu bytes", REDIS_MAX_LINE);
     return NULL;
 }
 
@@ -80,9 +96,20 @@ static void arena_reset(struct redis_reader *reader, size_t keep_size)
     }
 }
 
+static size_t arena_size(const struct redis_reader *reader)
+{
+    size_t size = 0;
+    for (const struct redis_chunk *chunk = reader->chunks; chunk != NULL; chunk = chunk->older)
+        size += chunk->used;
+    return size;
+}
+
+/* NULL: the failure is set. */
 static void *arena_take(struct redis_reader *reader, size_t size)
 {
     size = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+    if (size > reader->max_reply || arena_size(reader) > reader->max_reply - size)
+        return fail_size(reader);
     struct redis_chunk *chunk = reader->chunks;
     if (chunk == NULL || chunk->size - chunk->used < size) {
         size_t chunk_size = chunk != NULL ? 2 * chunk->size : FIRST_CHUNK_SIZE;
@@ -92,7 +119,7 @@ static void *arena_take(struct redis_reader *reader, size_t size)
             chunk_size = size;
         struct redis_chunk *larger = malloc(sizeof *larger + chunk_size);
         if (larger == NULL)
-            return NULL;
+            return redis_reader_no_memory(reader);
         *larger = (struct redis_chunk){.older = chunk, .size = chunk_size};
         reader->chunks = chunk = larger;
     }
@@ -109,7 +136,7 @@ static void *tree_add(struct redis_reader *reader, const redisReadTask *task,
 {
     struct node *node = arena_take(reader, sizeof *node + value->text.length);
     if (node == NULL)
-        return redis_reader_no_memory(reader);
+        return NULL;
     *node = (struct node){.value = *value};
     if (value->text.length > 0)
         memcpy(node + 1, value->text.data, value->text.length);
@@ -146,6 +173,8 @@ static void *create_string(const redisReadTask *task, char *string, size_t lengt
 {
     struct redis_reader *reader = task->privdata;
     struct redis_value value = {.text = {(const uint8_t *)string, length}};
+    if (task->type != REDIS_REPLY_STRING && length > REDIS_MAX_LINE)
+        return fail_line(reader);
     switch (task->type) {
     case REDIS_REPLY_STRING:
         value.type = REDIS_STRING;
@@ -208,6 +237,72 @@ static void *create_bool(const redisReadTask *task, int truth)
 }
 #endif
 
+/* ---- what is not whole yet ----------------------------------------------------------------- */
+
+/* The item that hiredis waits for the rest of; NULL: none has begun. */
+static const redisReadTask *waiting_task(const redisReader *resp)
+{
+    if (resp->ridx < 0)
+        return NULL;
+#if HIREDIS_MAJOR >= 1
+    return resp->task[resp->ridx];
+#else
+    return &resp->rstack[resp->ridx];
+#endif
+}
+
+/* The digits of a bulk string's length, with CR LF behind them. false: they are not all there, or
+ * are no plain number. */
+static bool announced_length(const redisReader *resp, struct bytes *digits, uint64_t *length)
+{
+    const uint8_t *start = (const uint8_t *)resp->buf + resp->pos;
+    size_t unread = resp->len - resp->pos;
+    const uint8_t *stop = unread > 1 ? memchr(start, '\r', unread - 1) : NULL;
+    if (stop == NULL || stop[1] != '\n')
+        return false;
+    *digits = (struct bytes){start, (size_t)(stop - start)};
+    return decimal_read(*digits, length);
+}
+
+/* Makes hiredis believe that the text it waits for has max_text bytes: the length is overwritten
+ * with that number, which has no more digits, and the bytes behind those are kept from hiredis as
+ * they come. (It skips two bytes for CR LF without a look.) */
+static void cut_text(struct redis_reader *reader, struct bytes digits, uint64_t length)
+{
+    redisReader *resp = reader->resp;
+    char number[24];
+    size_t number_length = (size_t)snprintf(number, sizeof number, "%zu", reader->max_text);
+    size_t arrived = resp->len - resp->pos - digits.length - 2;
+    if (arrived > reader->max_text + 2)
+        return; /* the caller has it in memory already: take_field cuts it */
+    resp->pos += digits.length - number_length;
+    memcpy(resp->buf + resp->pos, number, number_length);
+    reader->keep_left = reader->max_text + 2 - arrived;
+    reader->pass_left = length - reader->max_text;
+}
+
+/* hiredis keeps what is not whole, however long it gets, and says nothing. */
+static enum status bound_unread(struct redis_reader *reader)
+{
+    redisReader *resp = reader->resp;
+    const redisReadTask *task = waiting_task(resp);
+    struct bytes digits;
+    uint64_t length;
+    if (task == NULL || reader->pass_left > 0)
+        return STATUS_AGAIN;
+    if (task->type == REDIS_REPLY_STRING && announced_length(resp, &digits, &length)) {
+        bool is_field =
+            reader->mode == REDIS_EXPECT_STREAMS && resp->ridx == REDIS_STREAMS_FIELD_DEPTH;
+        if (length > (is_field ? UINT32_MAX : reader->max_reply))
+            fail_size(reader);
+        else if (is_field && length > reader->max_text)
+            cut_text(reader, digits, length);
+    } else if (resp->len - resp->pos > REDIS_MAX_LINE) {
+        fail_line(reader);
+    }
+    return reader->failure != STATUS_OK ? reader->failure : STATUS_AGAIN;
+}
+
 /* ---- the reader --------------------------------------------------------------------------- */
 
 static redisReader *resp_new(struct redis_reader *reader)
@@ -234,6 +329,8 @@ struct redis_reader *redis_reader_new(enum redis_expect (*expect)(void *context)
     reader->functions.createDouble = create_double;
     reader->functions.createBool = create_bool;
 #endif
+    reader->max_text = REDIS_MAX_TEXT;
+    reader->max_reply = REDIS_MAX_REPLY;
     reader->expect = expect;
     reader->sink = sink;
     reader->context = context;
@@ -262,9 +359,22 @@ enum status redis_reader_feed(struct redis_reader *reader, struct bytes input)
     assert(!reader->calling);
     if (reader->failure != STATUS_OK)
         return STATUS_FAILED;
-    if (redisReaderFeed(reader->resp, (const char *)input.data, input.length) != REDIS_OK) {
-        redis_reader_no_memory(reader);
-        return STATUS_FAILED;
+    while (input.length > 0) {
+        size_t length = input.length;
+        bool passes = reader->pass_left > 0 && reader->keep_left == 0;
+        if (passes) {
+            length = length < reader->pass_left ? length : (size_t)reader->pass_left;
+            reader->pass_left -= length;
+        } else if (reader->pass_left > 0) {
+            length = length < reader->keep_left ? length : reader->keep_left;
+            reader->keep_left -= length;
+        }
+        if (!passes &&
+            redisReaderFeed(reader->resp, (const char *)input.data, length) != REDIS_OK) {
+            redis_reader_no_memory(reader);
+            return STATUS_FAILED;
+        }
+        input = (struct bytes){input.data + length, input.length - length};
     }
     return STATUS_OK;
 }
@@ -277,7 +387,7 @@ enum status redis_reader_next(struct redis_reader *reader, const struct redis_va
     void *object = NULL;
     if (redisReaderGetReply(reader->resp, &object) == REDIS_OK) {
         *reply = object;
-        return object != NULL ? STATUS_OK : STATUS_AGAIN;
+        return object != NULL ? STATUS_OK : bound_unread(reader);
     }
     if (reader->failure == STATUS_OK && reader->resp->err == REDIS_ERR_OOM)
         redis_reader_no_memory(reader);
@@ -298,6 +408,8 @@ void redis_reader_reset(struct redis_reader *reader)
 {
     assert(!reader->calling);
     redis_streams_forget_entry(reader);
+    arena_reset(reader, REDIS_KEEP_SIZE);
+    reader->keep_left = reader->pass_left = 0;
     reader->failure = STATUS_OK;
     reader->error[0] = '\0';
     if (reader->resp != NULL)

@@ -33,12 +33,20 @@ enum redis_expect {
 
 #define REDIS_MAX_FIELDS 64
 
+/* What a server may make the reader hold. Beyond these a reply is malformed, except that an entry
+ * must not block its stream: a text of a field is cut, and what lies beyond it is passed over as it
+ * comes; of an entry that is larger as a whole the first fields are given. */
+#define REDIS_MAX_TEXT (((size_t)16 << 20) + 1) /* one more than any payload may have */
+#define REDIS_MAX_REPLY ((size_t)32 << 20)      /* a reply as a tree, or an entry */
+#define REDIS_MAX_LINE ((size_t)64 << 10)       /* a status, an error, a number, a length */
+
 struct redis_entry {
     struct stream_id id;
     const struct stream_field *fields;
     size_t count;
     bool nil;      /* pending, but deleted from the stream: no fields are left */
-    bool overflow; /* more than REDIS_MAX_FIELDS fields: the first ones are given */
+    bool overflow; /* more than REDIS_MAX_FIELDS fields, or REDIS_MAX_REPLY bytes: the first fields
+                      are given */
 };
 
 /* Called while a REDIS_EXPECT_STREAMS reply is read. Views are valid for the call only. They must
@@ -58,7 +66,8 @@ struct redis_reader *redis_reader_new(enum redis_expect (*expect)(void *context)
                                       const struct redis_stream_sink *sink, void *context);
 void redis_reader_free(struct redis_reader *reader);
 
-/* Takes over a copy of input. STATUS_FAILED when memory is short or the reader has failed. */
+/* Takes over a copy of input, which is best given in pieces far smaller than REDIS_MAX_TEXT.
+ * STATUS_FAILED when memory is short or the reader has failed. */
 MUST_CHECK enum status redis_reader_feed(struct redis_reader *reader, struct bytes input);
 
 /* Reads on in what was fed. STATUS_OK: *reply is a whole reply; for a streams reply that was given

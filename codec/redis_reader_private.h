@@ -23,6 +23,12 @@ struct redis_reader {
     void *context;
     bool calling; /* a callback runs: the reader must not be called */
     enum redis_expect mode;
+    size_t max_text;  /* REDIS_MAX_TEXT, and REDIS_MAX_REPLY: tests choose smaller ones */
+    size_t max_reply; /* */
+    /* Of a text that is cut: so many bytes of input are still its own, and so many behind those are
+     * passed over. */
+    size_t keep_left;
+    uint64_t pass_left;
     struct redis_chunk *chunks; /* the arena of trees, redis_reader.c's own */
     struct redis_value summary; /* of a streams reply: how many entries went to the sink */
 
@@ -33,10 +39,14 @@ struct redis_reader {
     uint8_t *scratch; /* the texts of an entry that hiredis reads, one after the other */
     size_t scratch_size;
     size_t scratch_used;
+    bool full; /* a text did not fit: no more are taken */
 
     enum status failure; /* STATUS_OK while all is well */
     char error[256];
 };
+
+/* Where the innermost items of a REDIS_EXPECT_STREAMS reply stand: names and values. */
+#define REDIS_STREAMS_FIELD_DEPTH 5
 
 /* Sets the failure that memory is short. Returns NULL. */
 void *redis_reader_no_memory(struct redis_reader *reader);

@@ -19,7 +19,7 @@ enum depth {
     DEPTH_STREAM_PART, /* 0: name, 1: entries */
     DEPTH_ENTRY,
     DEPTH_ENTRY_PART, /* 0: id, 1: fields */
-    DEPTH_FIELD,
+    DEPTH_FIELD = REDIS_STREAMS_FIELD_DEPTH,
 };
 
 static const char *due_at(int depth, int index)
@@ -77,6 +77,7 @@ static struct bytes *entry_text(struct redis_reader *reader, size_t index)
 void redis_streams_forget_entry(struct redis_reader *reader)
 {
     reader->seen = reader->scratch_used = 0;
+    reader->full = false;
     if (reader->scratch_size > REDIS_KEEP_SIZE) {
         free(reader->scratch);
         reader->scratch = NULL;
@@ -176,6 +177,8 @@ static inline bool scan_text(const uint8_t **at, const uint8_t *end, struct byte
  * any way out of the ordinary: then it is hiredis' to read, and to judge. */
 static const uint8_t *scan_entry(struct redis_reader *reader, const uint8_t *at, const uint8_t *end)
 {
+    if ((size_t)(end - at) > reader->max_text)
+        end = at + reader->max_text; /* nothing in it can be too large then */
     size_t parts, texts;
     struct bytes id;
     if (!scan_header(&at, end, '*', &parts) || parts != 2 || !scan_text(&at, end, &id) ||
@@ -216,7 +219,12 @@ static void run_ahead(struct redis_reader *reader, const redisReadTask *last_tex
 static void *take_field(struct redis_reader *reader, const redisReadTask *task, struct bytes text)
 {
     size_t count = (size_t)task->parent->elements;
-    if (reader->seen < MAX_TEXTS && !add_text(reader, text))
+    struct bytes kept = text;
+    if (kept.length > reader->max_text)
+        kept.length = reader->max_text;
+    reader->full = reader->full || reader->seen == MAX_TEXTS ||
+                   kept.length > reader->max_reply - reader->scratch_used;
+    if (!reader->full && !add_text(reader, kept))
         return redis_reader_no_memory(reader);
     if ((size_t)task->idx + 1 == count) {
         give_entry(reader, count, false);

@@ -28,4 +28,11 @@ static inline int stream_id_compare(struct stream_id a, struct stream_id b)
     return a.seq < b.seq ? -1 : a.seq > b.seq;
 }
 
+/* The last id before id, which is not 0-0. */
+static inline struct stream_id stream_id_before(struct stream_id id)
+{
+    return id.seq > 0 ? (struct stream_id){id.ms, id.seq - 1}
+                      : (struct stream_id){id.ms - 1, UINT64_MAX};
+}
+
 #endif

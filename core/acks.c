@@ -77,6 +77,7 @@ static void keep_owed(struct lane *lane, const char *message, const struct redis
 static void forget_acked(struct lane *lane)
 {
     struct slot *slot = lane->slot;
+    trim_note(lane, lane->acking);
     for (; lane->acking > 0; lane->acking--) {
         flow_forget(slot, entry_queue_take(&lane->owed, &slot->ledger));
         slot->counts.acked++;
@@ -107,7 +108,6 @@ static void on_buried(void *context, const struct redis_value *reply)
         return;
     if (reply->type != REDIS_INTEGER) {
         keep_owed(lane, "Redis refused the dead letter; the entry waits and is tried again", reply);
-        flow_buried(slot, lane->owed.first);
         return;
     }
     slot->counts.dead_letters += (uint64_t)reply->integer;

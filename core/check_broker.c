@@ -57,11 +57,12 @@ static void on_ready(void *context, struct mqtt_conn *conn, const struct mqtt_li
     mqtt_conn_stop(conn);
 }
 
-static void on_settled(void *context, struct mqtt_conn *conn, uint64_t token)
+static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, uint8_t reason_code)
 {
     (void)context;
     (void)conn;
     (void)token;
+    (void)reason_code;
 }
 
 static void fail(struct check_broker *check, const char *reason)
@@ -98,7 +99,7 @@ static bool open_tls(struct check_broker *check)
 void check_broker_open(struct check_broker *check, const struct config *config, size_t index,
                        const struct net *net, struct check_part *part)
 {
-    static const struct mqtt_conn_events events = {on_ready, on_settled, on_lost, on_stopped};
+    static const struct mqtt_conn_events events = {on_ready, on_answered, on_lost, on_stopped};
     const struct config_broker *broker = &config->brokers[index];
     *check = (struct check_broker){.part = part, .config = config, .broker = broker};
     endpoint_format(&(struct endpoint){.host = broker->url.host, .port = broker->url.port},

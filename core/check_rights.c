@@ -105,10 +105,23 @@ static const struct check_probe stream_probes[] = {
      false,
      {"XRANGE", "$", "not-an-id", "+"}},
     {"XADD", "writes dead letters", "+xadd", KEY_DEAD, false, {"XADD", "$", "not-an-id", "f", "v"}},
+    {"XINFO GROUPS",
+     "sees what all groups have acknowledged",
+     "+xinfo|groups",
+     KEY_STREAM,
+     true,
+     {"XINFO", "GROUPS", "$"}},
+    {"XTRIM",
+     "removes what all groups have acknowledged",
+     "+xtrim",
+     KEY_STREAM,
+     true,
+     {"XTRIM", "$", "MINID", "not-an-id"}},
 };
 
 #define OWN_COUNT (sizeof own_probes / sizeof *own_probes)
 #define STREAM_COUNT (sizeof stream_probes / sizeof *stream_probes)
+#define TRIM_COUNT 2u /* the last of them */
 
 /* ---- answers ------------------------------------------------------------------------------- */
 
@@ -296,9 +309,10 @@ static void end_rights(struct check_redis *check)
 
 static void next_round(struct check_redis *check)
 {
+    bool trims = check->config->delivery.trim != CONFIG_TRIM_NONE;
     for (; check->next_round < check->config->redis.stream_count; check->next_round++)
         if (set_stream_keys(check)) {
-            send_round(check, stream_probes, STREAM_COUNT);
+            send_round(check, stream_probes, trims ? STREAM_COUNT : STREAM_COUNT - TRIM_COUNT);
             return;
         }
     end_rights(check);

@@ -1,10 +1,13 @@
 /*
- * Starting: control link, the installation's tag, a first look for streams, shards. Ending: drain,
- * hurry after the drain timeout, stop. A second signal stops at once.
+ * Starting: control link, what the installation has agreed on, a first look for streams, shards.
+ * Then it tells the slots which of them this instance is to have. Ending: the other instances are
+ * told, drain, hurry after the drain timeout, stop. A second signal stops at once.
  */
 #include "core/engine.h"
 
 #include "core/discovery.h"
+#include "core/installation.h"
+#include "core/instances.h"
 #include "core/peers.h"
 #include "core/shard.h"
 
@@ -18,6 +21,12 @@
 /* How long slots may take to give their leases back once they are hurried. */
 #define HURRY_MS 1000u
 
+/* What the main thread knows of a slot. */
+struct slot_view {
+    bool preferred; /* it has been told that this instance is to have it */
+    bool running;
+};
+
 struct engine {
     const struct config *config;
     const struct log *log;
@@ -28,15 +37,18 @@ struct engine {
     struct redis_link_config link_config;
     struct tls_context *redis_tls;
     struct redis_link *link;
+    struct installation *installation;
+    struct instances *instances;
     struct discovery *discovery;
     struct log_limit link_trouble;
-    char tag[32];
-    char *tag_key;
+    char tag[INSTALLATION_TAG_TEXT];
     char *holder;
     char *link_name;
     struct shard **shards;
     unsigned shard_count; /* that run */
-    unsigned slots_running;
+    struct slot_view *slots;
+    bool *streams; /* broker * slots + slot: the slot has streams for the broker */
+    bool ready;    /* all slots that this instance is to have run */
     unsigned slots_stopped;
     uint64_t pending;
     bool draining;
@@ -92,6 +104,7 @@ static void on_signal(evutil_socket_t number, short what, void *context)
         return;
     }
     engine->draining = true;
+    instances_leave(engine->instances);
     log_event(engine->log, LOG_INFO, "draining", LOG_TEXT("signal", name),
               LOG_INT("drain_timeout_ms", engine->config->delivery.drain_timeout_ms));
     post_to_all(engine, MAIL_DRAIN);
@@ -100,12 +113,32 @@ static void on_signal(evutil_socket_t number, short what, void *context)
 
 /* ---- running ------------------------------------------------------------------------------ */
 
+static void post_to_slot(struct engine *engine, enum mail_kind kind, unsigned slot, uint64_t count,
+                         const char *text)
+{
+    shard_post(engine->shards[slot % engine->config->shards], kind, slot, count, text);
+}
+
+/* Says so whenever the last of the slots that this instance is to have runs; none are soon had. */
+static void look_if_ready(struct engine *engine)
+{
+    unsigned slots = 0;
+    bool ready = !engine->draining;
+    for (unsigned i = 0; i < engine->config->slots; i++) {
+        slots += engine->slots[i].preferred;
+        ready = ready && (engine->slots[i].running || !engine->slots[i].preferred);
+    }
+    if (ready && !engine->ready)
+        log_event(engine->log, LOG_INFO, "ready", LOG_INT("slots", slots));
+    engine->ready = ready;
+}
+
 static void deliver(void *context, const struct mail *mail)
 {
     struct engine *engine = context;
-    if (mail->kind == MAIL_SLOT_RUNNING) {
-        if (++engine->slots_running == engine->config->slots)
-            log_event(engine->log, LOG_INFO, "ready", LOG_INT("slots", engine->slots_running));
+    if (mail->kind == MAIL_SLOT_RUNNING || mail->kind == MAIL_SLOT_LEFT) {
+        engine->slots[mail->slot].running = mail->kind == MAIL_SLOT_RUNNING;
+        look_if_ready(engine);
     } else if (mail->kind == MAIL_SLOT_STOPPED) {
         engine->pending += mail->count;
         if (++engine->slots_stopped == engine->config->slots)
@@ -113,12 +146,54 @@ static void deliver(void *context, const struct mail *mail)
     }
 }
 
+static void on_living_changed(void *context)
+{
+    struct engine *engine = context;
+    unsigned slots = 0;
+    for (unsigned i = 0; i < engine->config->slots; i++) {
+        bool preferred = instances_prefers(engine->instances, i);
+        slots += preferred;
+        if (preferred != engine->slots[i].preferred)
+            post_to_slot(engine, MAIL_SLOT_PREFER, i, preferred, NULL);
+        engine->slots[i].preferred = preferred;
+    }
+    log_event(engine->log, LOG_INFO, "instances",
+              LOG_INT("living", instances_living(engine->instances)), LOG_INT("own_slots", slots));
+    look_if_ready(engine);
+}
+
+static void on_other_count(void *context)
+{
+    struct engine *engine = context;
+    installation_ask(engine->installation);
+}
+
+static const struct instances_events instances_events = {on_living_changed, on_other_count};
+
+/* All slots that have streams for a broker share its max_rate, whoever owns them: every instance
+ * finds all streams. */
+static void count_stream(struct engine *engine, size_t broker, unsigned slot)
+{
+    bool *streams = engine->streams + broker * engine->config->slots;
+    unsigned sharing = 0;
+    if (streams[slot])
+        return;
+    streams[slot] = true;
+    for (unsigned i = 0; i < engine->config->slots; i++)
+        sharing += streams[i];
+    for (unsigned i = 0; i < engine->config->shards; i++)
+        shard_post(engine->shards[i], MAIL_RATE_SHARE, (unsigned)broker, sharing, NULL);
+}
+
 static void on_found(void *context, const char *name)
 {
     struct engine *engine = context;
     unsigned slot = slot_of_stream(name, engine->config->slots);
+    const struct config_route *route = config_route_of(engine->config, name);
     bool late = engine->shard_count > 0;
-    shard_post(engine->shards[slot % engine->config->shards], MAIL_STREAM_FOUND, slot, late, name);
+    post_to_slot(engine, MAIL_STREAM_FOUND, slot, late, name);
+    if (route != NULL)
+        count_stream(engine, route->broker, slot);
 }
 
 /* The shards start when the streams of the first look wait in their mailboxes. */
@@ -133,12 +208,13 @@ static void on_first_pass(void *context)
         }
         engine->shard_count++;
     }
+    /* What was agreed on may have been changed since it was asked for; from its first beat on this
+     * instance is one that lives, while which it cannot be. */
+    instances_beat(engine->instances);
+    installation_ask(engine->installation);
 }
 
 static const struct discovery_events discovery_events = {on_found, on_first_pass};
-
-static void make_tag(struct engine *engine);
-static void ask_for_tag(struct engine *engine);
 
 static bool make_shards(struct engine *engine)
 {
@@ -156,22 +232,13 @@ static bool make_shards(struct engine *engine)
     return engine->shards != NULL;
 }
 
-static void fail_over_tag(struct engine *engine, const struct redis_value *reply)
+static void on_agreed(void *context, const char *tag)
 {
-    char reason[256];
-    struct bytes text =
-        reply->type == REDIS_ERROR ? reply->text : bytes_of("not what was expected");
-    snprintf(reason, sizeof reason, "Redis cannot keep the installation's id: %.*s",
-             (int)text.length, (const char *)text.data);
-    redis_link_fail(engine->link, reason);
-}
-
-static void start_with_tag(struct engine *engine, struct bytes tag)
-{
+    struct engine *engine = context;
     redis_link_proven(engine->link);
     engine->link_trouble = (struct log_limit){0};
     if (engine->tag[0] == '\0') {
-        memcpy(engine->tag, tag.data, tag.length);
+        snprintf(engine->tag, sizeof engine->tag, "%s", tag);
         if (!make_shards(engine)) {
             finish(engine, 1);
             return;
@@ -180,49 +247,14 @@ static void start_with_tag(struct engine *engine, struct bytes tag)
     discovery_go_on(engine->discovery);
 }
 
-static void on_tag(void *context, const struct redis_value *reply)
+static void on_mismatch(void *context)
 {
     struct engine *engine = context;
-    if (reply == NULL)
-        return;
-    if (reply->type == REDIS_NIL)
-        make_tag(engine);
-    else if (reply->type == REDIS_STRING && reply->text.length > 0 &&
-             reply->text.length < sizeof engine->tag)
-        start_with_tag(engine, reply->text);
-    else
-        fail_over_tag(engine, reply);
+    instances_leave(engine->instances);
+    finish(engine, 2);
 }
 
-static void on_tag_set(void *context, const struct redis_value *reply)
-{
-    struct engine *engine = context;
-    if (reply != NULL && reply->type == REDIS_ERROR)
-        fail_over_tag(engine, reply);
-    else if (reply != NULL)
-        ask_for_tag(engine);
-}
-
-/* NX: of several instances that start for the first time together one decides. */
-static void make_tag(struct engine *engine)
-{
-    uint32_t random;
-    char fresh[16];
-    if (getrandom(&random, sizeof random, 0) != sizeof random)
-        random = (uint32_t)net_now_us();
-    snprintf(fresh, sizeof fresh, "%08" PRIx32, random);
-    struct bytes set[] = {bytes_of("SET"), bytes_of(engine->tag_key), bytes_of(fresh),
-                          bytes_of("NX")};
-    redis_link_command(engine->link, set, 4, on_tag_set, engine);
-    redis_link_flush(engine->link);
-}
-
-static void ask_for_tag(struct engine *engine)
-{
-    struct bytes get[] = {bytes_of("GET"), bytes_of(engine->tag_key)};
-    redis_link_command(engine->link, get, 2, on_tag, engine);
-    redis_link_flush(engine->link);
-}
+static const struct installation_events installation_events = {on_agreed, on_mismatch};
 
 static void on_ready(void *context)
 {
@@ -235,7 +267,13 @@ static void on_ready(void *context)
         finish(engine, 1);
         return;
     }
-    ask_for_tag(engine);
+    if (engine->draining) {
+        instances_leave(engine->instances);
+        return;
+    }
+    if (engine->shard_count > 0)
+        instances_beat(engine->instances);
+    installation_ask(engine->installation);
 }
 
 static void on_down(void *context, const char *reason, uint32_t retry_ms)
@@ -271,8 +309,7 @@ static bool name_things(struct engine *engine)
     uint64_t nonce;
     if (getrandom(&nonce, sizeof nonce, 0) != sizeof nonce)
         nonce = net_now_us();
-    return asprintf(&engine->tag_key, "nemogate:{%s}:id", engine->config->redis.group) > 0 &&
-           asprintf(&engine->holder, "%s/%016" PRIx64, engine->config->instance, nonce) > 0 &&
+    return asprintf(&engine->holder, "%s/%016" PRIx64, engine->config->instance, nonce) > 0 &&
            asprintf(&engine->link_name, "nemogate:%s:control", engine->config->instance) > 0;
 }
 
@@ -283,6 +320,14 @@ static bool open_engine(struct engine *engine)
     engine->mailbox = mailbox_new(engine->net.base, deliver, engine);
     engine->discovery = discovery_new(engine->config, engine->log, &engine->net, engine->link,
                                       &discovery_events, engine);
+    struct instances_setting setting = {engine->config, engine->log, &engine->net, engine->link,
+                                        engine->holder};
+    engine->instances = instances_new(&setting, &instances_events, engine);
+    engine->installation =
+        installation_new(engine->config, engine->log, engine->link, &installation_events, engine);
+    engine->slots = calloc(engine->config->slots, sizeof *engine->slots);
+    engine->streams =
+        calloc(engine->config->broker_count * engine->config->slots, sizeof *engine->streams);
     engine->deadline = event_new(engine->net.base, -1, 0, on_deadline, engine);
     static const int numbers[2] = {SIGTERM, SIGINT};
     for (int i = 0; i < 2; i++) {
@@ -290,7 +335,9 @@ static bool open_engine(struct engine *engine)
         if (engine->signals[i] == NULL || event_add(engine->signals[i], NULL) != 0)
             return false;
     }
-    return engine->mailbox != NULL && engine->discovery != NULL && engine->deadline != NULL;
+    return engine->mailbox != NULL && engine->discovery != NULL && engine->instances != NULL &&
+           engine->installation != NULL && engine->slots != NULL && engine->streams != NULL &&
+           engine->deadline != NULL;
 }
 
 static void join_shards(struct engine *engine, struct slot_counts *counts)
@@ -311,13 +358,16 @@ static void close_engine(struct engine *engine)
             event_free(engine->signals[i]);
     if (engine->deadline != NULL)
         event_free(engine->deadline);
+    instances_free(engine->instances);
+    installation_free(engine->installation);
     discovery_free(engine->discovery);
     redis_link_free(engine->link);
     mailbox_free(engine->mailbox);
     net_close(&engine->net);
     tls_context_free(engine->redis_tls);
     tls_thread_end();
-    free(engine->tag_key);
+    free(engine->slots);
+    free(engine->streams);
     free(engine->holder);
     free(engine->link_name);
 }

@@ -33,6 +33,15 @@ static bool expand_prefix(struct lane *lane)
     return writer_ok(&w);
 }
 
+static char *name_of_site(const struct lane *lane, const char *what)
+{
+    char *name;
+    if (asprintf(&name, "nemo:{%.*s}:%s", (int)lane->site.length, (const char *)lane->site.data,
+                 what) < 0)
+        return NULL;
+    return name;
+}
+
 struct lane *lane_new(struct slot *slot, const char *name, bool late)
 {
     const struct config *config = slot->setting.config;
@@ -53,10 +62,9 @@ struct lane *lane_new(struct slot *slot, const char *name, bool late)
     lane->history_page = lane;
     lane->history =
         (struct read_op){.lanes = &lane->history_page, .lane_count = 1, .history = true};
-    if (asprintf(&lane->dead_stream, "nemo:{%.*s}:dead", (int)lane->site.length,
-                 (const char *)lane->site.data) < 0)
-        lane->dead_stream = NULL;
-    if (lane->dead_stream == NULL || !expand_prefix(lane)) {
+    lane->dead_stream = name_of_site(lane, "dead");
+    lane->tries_key = name_of_site(lane, "tries");
+    if (lane->dead_stream == NULL || lane->tries_key == NULL || !expand_prefix(lane)) {
         lane_free(lane);
         return NULL;
     }
@@ -67,6 +75,8 @@ void lane_free(struct lane *lane)
 {
     free(lane->name);
     free(lane->dead_stream);
+    free(lane->tries_key);
+    free(lane->suspects);
     free(lane->prefix);
     free(lane->alive);
     free(lane);
@@ -134,12 +144,78 @@ static void forget_alive(struct lane *lane)
     lane->alive_count = 0;
 }
 
+static void start_history(struct lane *lane, struct stream_id after)
+{
+    if (lane->refused) {
+        lane->state = LANE_HELD;
+        return;
+    }
+    if (!note_alive(lane)) {
+        quarantine_for(lane, "its history", bytes_of("no memory"));
+        return;
+    }
+    lane->state = LANE_HISTORY;
+    lane->last = after;
+    lane->slot->lanes_waiting = true;
+}
+
+/* From its first pending entry on. */
+static void start_whole_history(struct lane *lane)
+{
+    struct stream_id first_parked;
+    lane->back_wanted = false;
+    (void)key_begin_read_back(lane, &first_parked);
+    start_history(lane, (struct stream_id){0, 0});
+}
+
+static void start_read_back(struct lane *lane)
+{
+    struct stream_id first;
+    lane->back_wanted = false;
+    if (!key_begin_read_back(lane, &first))
+        return;
+    lane_set_hot(lane, false);
+    lane->looks_for_suspects = true;
+    start_history(lane, stream_id_before(first));
+    reading_wake(lane->slot);
+}
+
+void lane_read_back(struct lane *lane)
+{
+    lane->back_wanted = true;
+    if (lane->state == LANE_LIVE)
+        start_read_back(lane);
+}
+
+static void forget_suspects(struct lane *lane)
+{
+    free(lane->suspects);
+    lane->suspects = NULL;
+    lane->suspect_count = 0;
+}
+
 static void finish_history(struct lane *lane)
 {
     forget_alive(lane);
+    forget_suspects(lane);
+    key_end_read_back(lane);
+    /* Where former links could not be closed, what they had parked has run out only now, and may
+     * have taken entries meanwhile. */
+    if (lane->begun_ms < lane->slot->unfenced_until_ms) {
+        lane->state = LANE_QUARANTINED;
+        lane->retry_ms = lane->slot->unfenced_until_ms;
+        return;
+    }
+    if (lane->back_wanted) {
+        lane->state = LANE_LIVE;
+        start_read_back(lane);
+        if (lane->state != LANE_LIVE)
+            return;
+    }
     lane->state = LANE_LIVE;
     lane_set_hot(lane, true); /* the first read for new entries does not block */
     reading_wake(lane->slot);
+    trim_note(lane, 0);
 }
 
 static void on_history(void *context, const struct redis_value *reply)
@@ -158,6 +234,48 @@ static void on_history(void *context, const struct redis_value *reply)
         slot->lanes_waiting = true; /* for the next page, when there is room */
 }
 
+/* [[id, consumer, idle, deliveries] ...] of the page that is about to be read, in order. */
+static void on_counts(void *context, const struct redis_value *reply)
+{
+    struct lane *lane = context;
+    forget_suspects(lane);
+    if (reply == NULL || reply->type != REDIS_ARRAY)
+        return;
+    for (const struct redis_value *v = reply->element; v != NULL; v = v->next) {
+        const struct redis_value *deliveries =
+            v->type == REDIS_ARRAY && v->count == 4 ? v->element->next->next->next : NULL;
+        struct stream_id id;
+        if (deliveries == NULL ||
+            deliveries->integer < lane->slot->setting.config->delivery.max_deliveries ||
+            stream_id_parse(v->element->text, &id) != STATUS_OK)
+            continue;
+        if (lane->suspects == NULL)
+            lane->suspects = malloc(reply->count * sizeof *lane->suspects);
+        if (lane->suspects != NULL)
+            lane->suspects[lane->suspect_count++] = id;
+    }
+}
+
+/* Delivery counts, which the page itself does not give. */
+static void ask_for_counts(struct lane *lane, const char *after, const char *count)
+{
+    struct slot *slot = lane->slot;
+    char start[STREAM_ID_TEXT + 1];
+    snprintf(start, sizeof start, "(%s", after);
+    struct bytes arguments[] = {
+        bytes_of("XPENDING"),    bytes_of(lane->name), bytes_of(slot->setting.config->redis.group),
+        bytes_of(start),         bytes_of("+"),        bytes_of(count),
+        bytes_of(slot->consumer)};
+    redis_link_command(slot->read_link, arguments, 7, on_counts, lane);
+}
+
+bool lane_is_suspect(const struct lane *lane, struct stream_id id)
+{
+    return lane->state == LANE_HISTORY && lane->suspect_count > 0 &&
+           bsearch(&id, lane->suspects, lane->suspect_count, sizeof *lane->suspects, compare_ids) !=
+               NULL;
+}
+
 bool lane_read_history(struct lane *lane)
 {
     struct slot *slot = lane->slot;
@@ -169,6 +287,8 @@ bool lane_read_history(struct lane *lane)
     struct bytes *arguments = slot_arguments(slot, 9);
     if (page == 0 || arguments == NULL)
         return false;
+    if (lane->looks_for_suspects)
+        ask_for_counts(lane, after, count);
     const char *const words[] = {"XREADGROUP",   "GROUP",    slot->setting.config->redis.group,
                                  slot->consumer, "COUNT",    count,
                                  "STREAMS",      lane->name, after};
@@ -211,21 +331,6 @@ void lane_go_on(struct lane *lane)
     lane->slot->lanes_waiting = true;
 }
 
-static void start_history(struct lane *lane)
-{
-    if (lane->refused) {
-        lane->state = LANE_HELD;
-        return;
-    }
-    if (!note_alive(lane)) {
-        quarantine_for(lane, "its history", bytes_of("no memory"));
-        return;
-    }
-    lane->state = LANE_HISTORY;
-    lane->last = (struct stream_id){0, 0};
-    lane->slot->lanes_waiting = true;
-}
-
 /* ---- group and claim ---------------------------------------------------------------------- */
 
 static void on_claim(void *context, const struct redis_value *reply)
@@ -244,7 +349,7 @@ static void on_claim(void *context, const struct redis_value *reply)
         for (const struct redis_value *id = deleted->element; id != NULL; id = id->next)
             flow_report_gone(lane, id->text);
     if (bytes_equal(cursor, bytes_of("0-0")))
-        start_history(lane);
+        start_whole_history(lane);
     else
         send_claim(lane, cursor);
 }
@@ -343,10 +448,11 @@ static void on_summary(void *context, const struct redis_value *reply)
         return;
     }
     lane->had_group = true;
+    lane->looks_for_suspects = reply->element != NULL && reply->element->integer > 0;
     if (others_hold(lane, reply))
         send_claim(lane, bytes_of("0-0"));
     else
-        start_history(lane);
+        start_whole_history(lane);
 }
 
 /* Tells whether the group exists, and whether other consumers hold entries of it. */
@@ -361,6 +467,7 @@ static void ask_for_summary(struct lane *lane)
 
 void lane_begin(struct lane *lane)
 {
+    lane->begun_ms = net_now_ms();
     ask_for_summary(lane);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The scripts of a lease and their replies. Each script touches the one key of the lease and checks
- * the holder itself, so that what it decides cannot change before it is done.
+ * The scripts of a lease and their replies. Each script checks the holder itself, so that what it
+ * decides cannot change before it is done.
  */
 #include "core/lease.h"
 
@@ -12,12 +12,16 @@
  * leases to that could not acknowledge what would free it. */
 #define ALLOW_OOM "#!lua flags=allow-oom\n"
 
-/* A link recorded under another run id belonged to a server process that is gone, and its number
+/* With another number of slots than the group keeps nothing is given: {3, now, kept}.
+ *
+ * A link recorded under another run id belonged to a server process that is gone, and its number
  * may since have been given to a stranger: it is forgotten, not killed. At most 100 links are
  * answered; the taker asks again while there are that many. */
 static const char take_script[] = ALLOW_OOM
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+    "local slots = redis.call('HGET', KEYS[2], 'slots')\n"
+    "if slots and slots ~= ARGV[7] then return {3, now, slots} end\n"
     "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
     "local deadline = tonumber(held[2] or '0')\n"
     "if held[1] and held[1] ~= ARGV[1] and deadline > now then\n"
@@ -56,6 +60,9 @@ static const char release_script[] =
               "end\n"
               "return 0\n";
 
+/* What take_script answers first. */
+enum { TAKE_REFUSED, TAKE_OURS, TAKE_FRESH, TAKE_OTHER_COUNT };
+
 #define KILLS_MAX 100u
 
 /* Taking the lease on one link: the script, then the kills it asked for. */
@@ -68,31 +75,29 @@ struct taking {
     int64_t kills[KILLS_MAX];
     size_t kill_count;
     size_t answered;
+    bool forbidden; /* Redis does not let this user kill */
 };
 
 struct lease {
-    const char *key;
-    const char *holder;
-    uint32_t ttl_ms;
+    struct lease_setting setting;
     const struct lease_events *events;
     void *context;
     bool held;
     bool fresh; /* taken from another, or for the first time, and not yet granted with that word */
     uint64_t valid_until_ms;
-    uint64_t asked_ms; /* when the last take or renewal was sent */
+    uint64_t asked_ms;     /* when the last take or renewal was sent */
+    uint64_t confirmed_ms; /* when the last one that was granted was sent */
     int64_t redis_offset_ms;
     struct taking taking[LEASE_ROLES];
 };
 
-struct lease *lease_new(const char *key, const char *holder, uint32_t ttl_ms,
-                        const struct lease_events *events, void *context)
+struct lease *lease_new(const struct lease_setting *setting, const struct lease_events *events,
+                        void *context)
 {
     struct lease *lease = calloc(1, sizeof *lease);
     if (lease == NULL)
         return NULL;
-    lease->key = key;
-    lease->holder = holder;
-    lease->ttl_ms = ttl_ms;
+    lease->setting = *setting;
     lease->events = events;
     lease->context = context;
     for (int role = 0; role < LEASE_ROLES; role++) {
@@ -157,7 +162,9 @@ static void extend(struct lease *lease, uint64_t sent_ms)
     /* Counted from before the request was sent, and less a tenth for clocks that run apart: the
      * owner stops before Redis lets another in. */
     lease->held = true;
-    lease->valid_until_ms = sent_ms + lease->ttl_ms - lease->ttl_ms / 10;
+    if (sent_ms > lease->confirmed_ms)
+        lease->confirmed_ms = sent_ms;
+    lease->valid_until_ms = sent_ms + lease->setting.ttl_ms - lease->setting.ttl_ms / 10;
 }
 
 static void refuse(struct lease *lease, const struct redis_value *reply)
@@ -172,25 +179,35 @@ static void ignore_reply(void *context, const struct redis_value *reply)
     (void)reply;
 }
 
-/* Strikes the killed links off the record. */
-static void strike_off(struct taking *taking)
+/* Strikes the first count of the answered links off the record. */
+static void strike_off(struct taking *taking, size_t count)
 {
     char fields[KILLS_MAX][96];
-    struct bytes arguments[KILLS_MAX + 2] = {bytes_of("HDEL"), bytes_of(taking->lease->key)};
-    for (size_t i = 0; i < taking->kill_count; i++) {
+    struct bytes arguments[KILLS_MAX + 2] = {bytes_of("HDEL"),
+                                             bytes_of(taking->lease->setting.key)};
+    for (size_t i = 0; i < count; i++) {
         snprintf(fields[i], sizeof fields[i], "link:%s:%" PRId64, redis_link_run_id(taking->link),
                  taking->kills[i]);
         arguments[i + 2] = bytes_of(fields[i]);
     }
-    redis_link_command(taking->link, arguments, taking->kill_count + 2, ignore_reply, NULL);
+    redis_link_command(taking->link, arguments, count + 2, ignore_reply, NULL);
 }
 
-static void grant(struct taking *taking)
+static void grant(struct taking *taking, bool fenced)
 {
     struct lease *lease = taking->lease;
-    bool fresh = lease->fresh;
+    struct lease_grant how = {.fresh = lease->fresh, .fenced = fenced};
     lease->fresh = false;
-    lease->events->on_granted(lease->context, taking->role, fresh);
+    lease->events->on_granted(lease->context, taking->role, how);
+}
+
+/* Redis does not let this user close links. They stay on record for a later owner with more rights,
+ * but not without end: a full answer loses its first half, which are the oldest. */
+static void grant_unfenced(struct taking *taking)
+{
+    if (taking->kill_count == KILLS_MAX)
+        strike_off(taking, KILLS_MAX / 2);
+    grant(taking, false);
 }
 
 static void on_kill(void *context, const struct redis_value *reply)
@@ -198,22 +215,27 @@ static void on_kill(void *context, const struct redis_value *reply)
     struct taking *taking = context;
     if (reply == NULL)
         return;
-    if (reply->type == REDIS_ERROR) {
+    if (redis_value_is_error(reply, "NOPERM")) {
+        taking->forbidden = true;
+    } else if (reply->type == REDIS_ERROR) {
         char reason[320];
         snprintf(reason, sizeof reason,
-                 "Redis refused CLIENT KILL, which fences former owners: %.*s. Give the user "
-                 "+client|kill, +client|id and +client|unblock",
+                 "Redis refused CLIENT KILL, which fences former owners: %.*s",
                  (int)reply->text.length, (const char *)reply->text.data);
         redis_link_fail(taking->link, reason);
         return;
     }
     if (++taking->answered < taking->kill_count)
         return;
-    strike_off(taking);
+    if (taking->forbidden) {
+        grant_unfenced(taking);
+        return;
+    }
+    strike_off(taking, taking->kill_count);
     if (taking->kill_count == KILLS_MAX)
         lease_take(taking->lease, taking->role, taking->link, taking->other);
     else
-        grant(taking);
+        grant(taking, true);
 }
 
 static void send_kills(struct taking *taking, const struct redis_value *reply)
@@ -232,6 +254,19 @@ static void send_kills(struct taking *taking, const struct redis_value *reply)
     redis_link_flush(taking->link);
 }
 
+/* The group's number of slots was changed while this process was away. */
+static void fail_over_count(struct taking *taking, struct bytes kept)
+{
+    struct lease *lease = taking->lease;
+    char reason[320];
+    snprintf(reason, sizeof reason,
+             "%s keeps slots = %.*s and this instance is configured for %u: no lease is given",
+             lease->setting.counts_key, (int)kept.length, (const char *)kept.data,
+             lease->setting.slots);
+    lease->held = false;
+    redis_link_fail(taking->link, reason);
+}
+
 static void on_take(void *context, const struct redis_value *reply)
 {
     struct taking *taking = context;
@@ -239,19 +274,24 @@ static void on_take(void *context, const struct redis_value *reply)
     if (reply == NULL || !reply_usable(taking->link, reply, "the lease script"))
         return;
     note_time(lease, reply);
-    if (integer_at(reply, 0) == 0) {
+    if (integer_at(reply, 0) == TAKE_REFUSED) {
         refuse(lease, reply);
+        return;
+    }
+    if (integer_at(reply, 0) == TAKE_OTHER_COUNT) {
+        fail_over_count(taking, text_at(reply, 2));
         return;
     }
     /* Kept until it is told: a link lost in the middle of the kills takes again and then finds the
      * record to be its own. */
-    lease->fresh = lease->fresh || integer_at(reply, 0) == 2 || !lease->held;
+    lease->fresh = lease->fresh || integer_at(reply, 0) == TAKE_FRESH || !lease->held;
     extend(lease, taking->sent_ms);
     taking->kill_count = 0;
     taking->answered = 0;
+    taking->forbidden = false;
     send_kills(taking, reply);
     if (taking->kill_count == 0)
-        grant(taking);
+        grant(taking, true);
 }
 
 void lease_take(struct lease *lease, enum lease_role role, struct redis_link *link,
@@ -262,21 +302,24 @@ void lease_take(struct lease *lease, enum lease_role role, struct redis_link *li
     taking->other = other;
     taking->sent_ms = net_now_ms();
     lease->asked_ms = taking->sent_ms;
-    char ttl[16], own_id[24], other_id[24];
-    snprintf(ttl, sizeof ttl, "%" PRIu32, lease->ttl_ms);
+    char ttl[16], own_id[24], other_id[24], slots[16];
+    snprintf(slots, sizeof slots, "%u", lease->setting.slots);
+    snprintf(ttl, sizeof ttl, "%" PRIu32, lease->setting.ttl_ms);
     snprintf(own_id, sizeof own_id, "%" PRId64, redis_link_client_id(link));
     snprintf(other_id, sizeof other_id, "%" PRId64,
              redis_link_is_ready(other) ? redis_link_client_id(other) : (int64_t)0);
     struct bytes arguments[] = {bytes_of("EVAL"),
                                 bytes_of(take_script),
-                                bytes_of("1"),
-                                bytes_of(lease->key),
-                                bytes_of(lease->holder),
+                                bytes_of("2"),
+                                bytes_of(lease->setting.key),
+                                bytes_of(lease->setting.counts_key),
+                                bytes_of(lease->setting.holder),
                                 bytes_of(ttl),
                                 bytes_of(redis_link_run_id(link)),
                                 bytes_of(own_id),
                                 bytes_of(other_id),
-                                bytes_of(role == LEASE_READ ? "read" : "write")};
+                                bytes_of(role == LEASE_READ ? "read" : "write"),
+                                bytes_of(slots)};
     redis_link_command(link, arguments, sizeof arguments / sizeof *arguments, on_take, taking);
     redis_link_flush(link);
 }
@@ -298,10 +341,14 @@ void lease_renew(struct lease *lease, struct redis_link *link)
 {
     lease->asked_ms = net_now_ms();
     char ttl[16], sent[24];
-    snprintf(ttl, sizeof ttl, "%" PRIu32, lease->ttl_ms);
+    snprintf(ttl, sizeof ttl, "%" PRIu32, lease->setting.ttl_ms);
     snprintf(sent, sizeof sent, "%" PRIu64, lease->asked_ms);
-    struct bytes arguments[] = {bytes_of("EVAL"),     bytes_of(renew_script),  bytes_of("1"),
-                                bytes_of(lease->key), bytes_of(lease->holder), bytes_of(ttl),
+    struct bytes arguments[] = {bytes_of("EVAL"),
+                                bytes_of(renew_script),
+                                bytes_of("1"),
+                                bytes_of(lease->setting.key),
+                                bytes_of(lease->setting.holder),
+                                bytes_of(ttl),
                                 bytes_of(sent)};
     redis_link_command(link, arguments, 7, on_renew, &lease->taking[LEASE_WRITE]);
     redis_link_flush(link);
@@ -317,7 +364,7 @@ static void on_release(void *context, const struct redis_value *reply)
 void lease_release(struct lease *lease, struct redis_link *link)
 {
     struct bytes arguments[] = {bytes_of("EVAL"), bytes_of(release_script), bytes_of("1"),
-                                bytes_of(lease->key), bytes_of(lease->holder)};
+                                bytes_of(lease->setting.key), bytes_of(lease->setting.holder)};
     lease->held = false;
     redis_link_command(link, arguments, 5, on_release, lease);
     redis_link_flush(link);
@@ -330,7 +377,12 @@ bool lease_is_valid(const struct lease *lease, uint64_t now_ms)
 
 bool lease_renewal_due(const struct lease *lease, uint64_t now_ms)
 {
-    return now_ms >= lease->asked_ms + lease->ttl_ms / 3;
+    return now_ms >= lease->asked_ms + lease->setting.ttl_ms / 3;
+}
+
+uint64_t lease_confirmed_ms(const struct lease *lease)
+{
+    return lease->confirmed_ms;
 }
 
 void lease_forget(struct lease *lease)

@@ -2,9 +2,9 @@
  * The lease of a slot: a hash in Redis with its holder, its deadline and the CLIENT IDs of the
  * links that its holders ever opened. Taking it on a link is the first command of that link; before
  * the taker may go on, every earlier link on record is closed by CLIENT KILL, so that no read
- * parked by a former owner can swallow entries. The record outlives its deadline, so that links can
- * still be killed. Leases give liveness; the kills, and MQTT's client identifiers, give safety. All
- * on the slot's thread. Calls back, never logs.
+ * parked by a former owner can swallow entries; where Redis forbids that, the taker is told. The
+ * record outlives its deadline, so that links can still be killed. Leases give liveness; the kills,
+ * and MQTT's client identifiers, give safety. All on the slot's thread. Calls back, never logs.
  */
 #ifndef NEMOGATE_CORE_LEASE_H
 #define NEMOGATE_CORE_LEASE_H
@@ -14,10 +14,15 @@
 enum lease_role { LEASE_READ, LEASE_WRITE };
 #define LEASE_ROLES 2
 
+struct lease_grant {
+    bool fresh;  /* it was not ours just before: another may have owned the slot since */
+    bool fenced; /* no earlier link can read or write any more */
+};
+
 struct lease_events {
-    /* The lease is ours and all earlier links are closed. fresh: it was not ours just before, so
-     * that another may have owned the slot since. */
-    void (*on_granted)(void *context, enum lease_role role, bool fresh);
+    /* The lease is ours and all earlier links are closed; or, where how.fenced is false, they may
+     * live, because Redis does not let this user close them. */
+    void (*on_granted)(void *context, enum lease_role role, struct lease_grant how);
     /* Another holds it (holder is a view) for remaining_ms more at the least. */
     void (*on_refused)(void *context, struct bytes holder, uint64_t remaining_ms);
     /* lease_release is done. */
@@ -26,9 +31,20 @@ struct lease_events {
 
 struct lease;
 
-/* key and holder are borrowed, as is context. Owned by the caller; NULL: memory is short. */
-struct lease *lease_new(const char *key, const char *holder, uint32_t ttl_ms,
-                        const struct lease_events *events, void *context);
+/* All borrowed for the lease's life. */
+struct lease_setting {
+    const char *key;
+    const char *holder;
+    uint32_t ttl_ms;
+    /* Where the group keeps its number of slots, and what this process takes it to be: with another
+     * number a stream would have two owners, so no lease is given. */
+    const char *counts_key;
+    unsigned slots;
+};
+
+/* context is borrowed. Owned by the caller; NULL: memory is short. */
+struct lease *lease_new(const struct lease_setting *setting, const struct lease_events *events,
+                        void *context);
 void lease_free(struct lease *lease);
 
 /* Takes or confirms the lease on a link that has just become ready, records the link, and fences.
@@ -45,6 +61,8 @@ void lease_release(struct lease *lease, struct redis_link *link);
 bool lease_is_valid(const struct lease *lease, uint64_t now_ms);
 /* Time to renew: a third of the ttl has passed since the last request. */
 bool lease_renewal_due(const struct lease *lease, uint64_t now_ms);
+/* When the last request that was granted was sent; 0: none was. */
+uint64_t lease_confirmed_ms(const struct lease *lease);
 /* It is not ours any more. */
 void lease_forget(struct lease *lease);
 

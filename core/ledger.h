@@ -31,10 +31,13 @@ struct entry {
     uint64_t expires_ms;      /* on Redis' clock; 0: never */
     const char *fault_reason; /* not NULL: it can never be published and goes to the dead letters */
     const char *fault_detail;
+    uint32_t key_hash;
     uint32_t generation;
     uint32_t next; /* in its outbox, then in its lane's queue of owed entries */
     enum entry_state state;
     uint16_t outbox; /* the index of its connection */
+    bool apart;      /* in the queue of its key, not in the outbox */
+    bool suspect;    /* it may be the cause of what went wrong: it is sent alone */
 };
 
 struct ledger {
@@ -94,6 +97,21 @@ static inline void entry_queue_append(struct entry_queue *queue, struct ledger *
         ledger->entries[queue->last].next = index;
     queue->last = index;
     queue->count++;
+}
+
+/* Moves everything of the other queue to the end of this one. */
+static inline void entry_queue_join(struct entry_queue *queue, struct entry_queue *other,
+                                    struct ledger *ledger)
+{
+    if (other->count == 0)
+        return;
+    if (queue->first == ENTRY_NONE)
+        queue->first = other->first;
+    else
+        ledger->entries[queue->last].next = other->first;
+    queue->last = other->last;
+    queue->count += other->count;
+    *other = entry_queue_empty();
 }
 
 /* The queue must not be empty. */

@@ -10,11 +10,14 @@
 
 enum mail_kind {
     MAIL_STREAM_FOUND, /* to a shard: text is a stream of the slot; count 1: found late */
+    MAIL_SLOT_PREFER,  /* to a shard: count 1: this instance is to have the slot; 0: another is */
+    MAIL_RATE_SHARE,   /* to a shard: slot is a broker's index, count its slots with streams */
     MAIL_DRAIN,        /* to a shard: settle what is in flight, then give up all slots */
     MAIL_HURRY,        /* to a shard: the drain takes too long */
     MAIL_STOP,         /* to a shard: end at once */
-    MAIL_SLOT_RUNNING, /* to main: the slot publishes for the first time */
-    MAIL_SLOT_STOPPED, /* to main: count entries stay pending */
+    MAIL_SLOT_RUNNING, /* to main: the slot publishes */
+    MAIL_SLOT_LEFT,    /* to main: it does no more, and may do so again */
+    MAIL_SLOT_STOPPED, /* to main: it has drained for the end; count entries stay pending */
 };
 
 /* text is owned by the message: moved to the mailbox by mailbox_post and freed after its delivery.

@@ -5,8 +5,10 @@
 #include "core/check.h"
 #include "core/cli.h"
 #include "core/config.h"
+#include "core/dead_letters.h"
 #include "core/engine.h"
 #include "core/log.h"
+#include "core/slots_command.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -23,19 +25,45 @@ static struct log open_log(const struct config *config)
                     config->log_format == CONFIG_LOG_JSON ? LOG_JSON : LOG_LOGFMT);
 }
 
+static int run(const struct config *config)
+{
+    struct log log = open_log(config);
+    return engine_run(config, &log);
+}
+
+static int check(const struct config *config, const struct cli *cli)
+{
+    if (cli->connect)
+        return check_connect(config, stdout);
+    printf("%s: the configuration is valid\n", cli->config_file);
+    return CLI_EXIT_DONE;
+}
+
 static int with_config(const struct cli *cli)
 {
     struct config *config = config_load(cli->config_file, stderr);
     if (config == NULL)
         return CLI_EXIT_USAGE;
     int exit_code = CLI_EXIT_DONE;
-    if (cli->command == CLI_RUN) {
-        struct log log = open_log(config);
-        exit_code = engine_run(config, &log);
-    } else if (cli->connect) {
-        exit_code = check_connect(config, stdout);
-    } else {
-        printf("%s: the configuration is valid\n", cli->config_file);
+    switch (cli->command) {
+    case CLI_RUN:
+        exit_code = run(config);
+        break;
+    case CLI_CHECK:
+        exit_code = check(config, cli);
+        break;
+    case CLI_DEAD_LETTERS_LIST:
+    case CLI_DEAD_LETTERS_SHOW:
+    case CLI_DEAD_LETTERS_REPLAY:
+    case CLI_DEAD_LETTERS_DROP:
+        exit_code = dead_letters_run(config, cli, stdout, stderr);
+        break;
+    case CLI_SLOTS:
+        exit_code = slots_command_run(config, cli, stdout, stderr);
+        break;
+    case CLI_CONFIG_DOC:
+    case CLI_CONFIG_SAMPLE:
+        break;
     }
     config_free(config);
     return exit_code;
@@ -55,6 +83,11 @@ int main(int argc, char **argv)
     switch (cli.command) {
     case CLI_RUN:
     case CLI_CHECK:
+    case CLI_DEAD_LETTERS_LIST:
+    case CLI_DEAD_LETTERS_SHOW:
+    case CLI_DEAD_LETTERS_REPLAY:
+    case CLI_DEAD_LETTERS_DROP:
+    case CLI_SLOTS:
         return with_config(&cli);
     case CLI_CONFIG_DOC:
         config_write_reference(stdout);

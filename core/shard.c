@@ -46,6 +46,13 @@ static void for_each_slot(struct shard *shard, void (*act)(struct slot *slot))
             act(shard->slots[i]);
 }
 
+static void share_rate(struct shard *shard, size_t broker, unsigned share)
+{
+    for (unsigned i = 0; i < shard->setting.config->slots; i++)
+        if (shard->slots[i] != NULL)
+            slot_share_rate(shard->slots[i], broker, share);
+}
+
 static void deliver(void *context, const struct mail *mail)
 {
     struct shard *shard = context;
@@ -53,6 +60,13 @@ static void deliver(void *context, const struct mail *mail)
     case MAIL_STREAM_FOUND:
         if (shard->slots[mail->slot] != NULL)
             slot_add_stream(shard->slots[mail->slot], mail->text, mail->count > 0);
+        break;
+    case MAIL_SLOT_PREFER:
+        if (shard->slots[mail->slot] != NULL)
+            slot_prefer(shard->slots[mail->slot], mail->count > 0);
+        break;
+    case MAIL_RATE_SHARE:
+        share_rate(shard, mail->slot, (unsigned)mail->count);
         break;
     case MAIL_DRAIN:
         for_each_slot(shard, slot_drain);
@@ -64,6 +78,7 @@ static void deliver(void *context, const struct mail *mail)
         shard->ended = true;
         break;
     case MAIL_SLOT_RUNNING:
+    case MAIL_SLOT_LEFT:
     case MAIL_SLOT_STOPPED:
         break; /* to main only */
     }
@@ -73,6 +88,12 @@ static void on_running(void *context, unsigned slot)
 {
     struct shard *shard = context;
     mailbox_post(shard->setting.to_main, MAIL_SLOT_RUNNING, slot, 0, NULL);
+}
+
+static void on_left(void *context, unsigned slot)
+{
+    struct shard *shard = context;
+    mailbox_post(shard->setting.to_main, MAIL_SLOT_LEFT, slot, 0, NULL);
 }
 
 static void on_stopped(void *context, unsigned slot, uint64_t pending)
@@ -95,6 +116,7 @@ static bool make_slots(struct shard *shard)
             .redis_tls = shard->redis_tls,
             .broker_tls = shard->broker_tls,
             .on_running = on_running,
+            .on_left = on_left,
             .on_stopped = on_stopped,
             .context = shard,
         };

@@ -23,8 +23,11 @@ struct slot_setting {
     const char *holder;                    /* this process, in leases */
     struct tls_context *redis_tls;         /* NULL: plain */
     struct tls_context *const *broker_tls; /* one per broker of the configuration; NULL: plain */
+    /* It holds its lease and publishes. */
     void (*on_running)(void *context, unsigned slot);
-    /* The slot has drained and released its lease. pending entries were read, or handed to a broker
+    /* It does so no more: it has been handed over, or its lease is lost. */
+    void (*on_left)(void *context, unsigned slot);
+    /* slot_drain is done, and the lease released. pending entries were read, or handed to a broker
      * without its acknowledgement, and wait in Redis. */
     void (*on_stopped)(void *context, unsigned slot, uint64_t pending);
     void *context;
@@ -35,14 +38,21 @@ struct slot *slot_new(const struct slot_setting *setting);
 /* Not from one of its own callbacks. */
 void slot_free(struct slot *slot);
 
-/* Connects, waits for the lease, then carries entries until it is told to drain. */
+/* From now on it does what slot_prefer says; until that is called it stands by. */
 void slot_start(struct slot *slot);
+/* Whether this instance is to have the slot, among those that live. true: it connects to Redis,
+ * waits for the lease, then carries entries. false: it hands the slot over, as slot_drain does,
+ * within the drain timeout, and stands by. */
+void slot_prefer(struct slot *slot, bool preferred);
 /* A stream whose slot this is has been found. Once for each name. late: it was not there at the
  * first look for streams, so that all of it is new, whatever redis.start says. */
 void slot_add_stream(struct slot *slot, const char *name, bool late);
-/* Stops reading, waits for what is in flight, acknowledges it, disconnects, releases the lease,
- * then calls on_stopped. */
+/* For the end of the process: stops reading, waits for what is in flight, acknowledges it,
+ * disconnects, releases the lease, then calls on_stopped. */
 void slot_drain(struct slot *slot);
+/* So many slots, of all instances together, have streams for the broker with this index, and share
+ * its max_rate. */
+void slot_share_rate(struct slot *slot, size_t broker, unsigned slots);
 /* Ends a drain that takes too long: what is in flight stays pending in Redis. The lease is still
  * released if Redis answers. */
 void slot_hurry(struct slot *slot);
@@ -60,6 +70,9 @@ struct slot_counts {
     uint64_t settled;
     uint64_t acked;
     uint64_t dead_letters;
+    uint64_t refused;   /* by the broker: negative PUBACKs */
+    uint64_t coalesced; /* settled with a newer entry of their topic */
+    uint64_t expired;
 };
 void slot_add_counts(const struct slot *slot, struct slot_counts *sum);
 

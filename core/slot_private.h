@@ -1,12 +1,13 @@
 /*
  * The inside of a slot, shared by the files that make it up: slot.c (its life), lane.c (a stream's
  * beginning), reading.c (what is read when), flow.c (entries to publishes to settlement), acks.c
- * (settlement to Redis). Nobody else includes it.
+ * (settlement to Redis), trim.c (what Redis need not keep). Nobody else includes it.
  */
 #ifndef NEMOGATE_CORE_SLOT_PRIVATE_H
 #define NEMOGATE_CORE_SLOT_PRIVATE_H
 
 #include "core/batch.h"
+#include "core/key_queue.h"
 #include "core/lease.h"
 #include "core/ledger.h"
 #include "core/slot.h"
@@ -40,11 +41,30 @@ struct read_op {
     bool busy;
 };
 
+#define TRIM_WAITS 6
+
+struct trim_list {
+    struct lane *first;
+    struct lane *last;
+};
+
+struct lane_trim {
+    struct trim_list
+        *list; /* of the slot; NULL: nothing to do, or its script is without an answer */
+    struct lane *next;
+    struct lane *previous;
+    uint64_t due_ms;
+    unsigned patience; /* which of the waits it is in */
+    uint32_t acked;    /* since its script was last sent */
+    struct log_limit held;
+};
+
 struct lane {
     struct slot *slot;
     char *name;
     struct bytes site; /* view of name, or of the route's site */
     char *dead_stream; /* nemo:{site}:dead */
+    char *tries_key;   /* nemo:{site}:tries */
     uint8_t *prefix;   /* the route's topic prefix, expanded */
     size_t prefix_length;
     const struct config_route *route;
@@ -56,6 +76,7 @@ struct lane {
     size_t received;   /* entries of the read that is being answered */
     size_t entries;    /* in the ledger */
     uint64_t retry_ms; /* LANE_QUARANTINED: when to try again */
+    uint64_t begun_ms; /* when it last began */
 
     struct stream_id last; /* the last entry that was taken in, or skipped as alive */
     bool cut;              /* an entry of the read that is being answered had no room */
@@ -65,7 +86,11 @@ struct lane {
     struct stream_id *alive;
     size_t alive_count;
     struct read_op history;
-    struct lane *history_page; /* what history.lanes points to */
+    struct lane *history_page;  /* what history.lanes points to */
+    bool looks_for_suspects;    /* something was pending when it began: counts are asked for */
+    bool back_wanted;           /* a key waits for its parked entries */
+    struct stream_id *suspects; /* of this page: delivered more often than max_deliveries */
+    size_t suspect_count;
 
     /* What Redis is owed, in the order of settlement; the first acking of them are in an XACK or a
      * dead-letter script without an answer. */
@@ -76,6 +101,8 @@ struct lane {
     struct lane *next_owing;
     uint64_t ack_retry_ms; /* after an error: not before */
     struct log_limit trouble;
+
+    struct lane_trim trim;
 };
 
 /* ---- brokers ------------------------------------------------------------------------------- */
@@ -87,12 +114,45 @@ struct outbox {
     struct entry_queue entries;
     uint32_t next_to_send; /* ENTRY_NONE: all have been sent */
     uint32_t sent;         /* entries before next_to_send */
-    uint32_t burying;      /* given to acks.c as a dead letter; ENTRY_NONE: none. Nothing is sent
-                              before Redis has answered */
+    bool answered;         /* on this connection, at least one publish */
     bool stopped;          /* mqtt_conn_stop is done */
+
+    /* Keys that are set apart, by what they wait for. */
+    struct key_list ready;
+    struct key_list resting;
+    struct key_list suspects;
+    uint64_t resting_due_ms; /* the first of the resting ones; 0: none */
+    struct log_limit refusal_trouble;
+
+    /* poison.c: the one that is sent alone, and how often a head of the window was lost. */
+    struct key_queue *trying;
+    unsigned try_asks;    /* notes of tries without an answer */
+    bool try_noted;       /* Redis counts it */
+    uint64_t try_sent_ms; /* 0: not yet */
+    unsigned losses;      /* in a row, of the same head, without an answer in between */
+    struct stream_id lost_head;
+    const struct lane *lost_head_lane;
     struct batch_pool *batches; /* entries of an outbox settle in order, and so its blocks empty */
     struct log log;
     struct log_limit lost;
+    uint64_t down_until_ms; /* closed by us: it is not opened again before; 0: at any time */
+};
+
+/* The broker's last verdicts on the last keys, kept while it refuses some. */
+#define VERDICTS 32u
+struct verdicts {
+    uint32_t hash[VERDICTS];
+    bool refused[VERDICTS];
+    size_t count;
+    size_t oldest;
+};
+
+/* The key that a retained topic was last seen with. */
+#define RETAINED_TOPICS 1024u
+struct retained_topic {
+    uint32_t topic;
+    uint32_t key;
+    bool told;
 };
 
 /* A slot's way to one broker. */
@@ -115,17 +175,37 @@ struct outlet {
     size_t bytes_max;
     bool wanted;          /* a lane waits for room for its history: new entries must not take it */
     uint64_t entry_bytes; /* running mean of an encoded entry's size, for choosing COUNT */
+    struct key_table keys;
+    struct retained_topic *retained;
+    struct event *wake; /* turns the loop, and with it the slot */
+    uint64_t wake_ms;   /* when; in the past: not armed */
+    uint64_t accepted;  /* publishes that the broker has taken */
+    struct verdicts verdicts;
+    uint64_t paused_until_ms; /* the broker refuses most keys; then one publish at a time */
+    struct backoff pauses;
+    struct log_limit pause_trouble;
+    uint64_t rate_next_ns; /* max_rate: the next publish is due, less a burst */
+    unsigned rate_share;   /* slots that share the broker's max_rate; 0: not known yet */
 };
 
 /* ---- the slot ------------------------------------------------------------------------------ */
 
 enum slot_state {
     SLOT_STOPPED,
+    SLOT_STANDBY,   /* another instance is to have it: no links, nothing is tried */
     SLOT_WAITING,   /* for Redis, or for the lease */
     SLOT_HELD,      /* it owns the lease and carries entries */
     SLOT_DRAINING,  /* it reads nothing new and settles what is in flight */
     SLOT_PARTING,   /* disconnecting from the brokers */
     SLOT_RELEASING, /* giving the lease back */
+};
+
+struct slot_trim {
+    struct trim_list full;                /* due at once */
+    struct trim_list waiting[TRIM_WAITS]; /* due at their time */
+    struct lane *sent;                    /* its script is without an answer */
+    uint64_t next_ms;                     /* no script before */
+    struct log_limit trouble;
 };
 
 struct slot {
@@ -144,8 +224,7 @@ struct slot {
     struct redis_link *write_link;
     bool read_fenced;  /* the read link's lease is confirmed and former links are closed */
     bool write_fenced; /* the same of the write link */
-    uint64_t lease_retry_ms;
-    bool announced; /* on_running has been called */
+    bool announced;    /* on_running has been called */
     struct log_limit lease_trouble;
     struct log_limit link_trouble[LEASE_ROLES];
     struct log_limit dead_trouble;
@@ -171,7 +250,21 @@ struct slot {
     size_t argument_capacity;
 
     struct lane *owing; /* lanes that owe Redis an acknowledgement */
+    struct slot_trim trim;
     struct slot_counts counts;
+
+    /* Among several instances. */
+    char *counts_key;
+    bool preferred;            /* this instance is to have it */
+    bool ending;               /* the process ends: it is not taken again */
+    uint64_t drain_until_ms;   /* of a hand-over: then it is hurried */
+    struct event *lease_retry; /* one shot: to ask for the lease again */
+    uint64_t confirm_since_ms; /* connections that are kept down stay so until a request of the
+                                  lease that was sent from here on has been granted */
+    /* Redis does not let us close former links: until then one of them may take new entries in, and
+     * after it the history is to be read once more. 0: all are closed. */
+    uint64_t unfenced_until_ms;
+    bool unfenced_told;
 };
 
 #define ASSERT_ON_SHARD(slot) assert(pthread_equal(pthread_self(), (slot)->thread))
@@ -181,8 +274,12 @@ extern const struct redis_link_events slot_read_events;
 extern const struct redis_link_events slot_write_events;
 extern const struct lease_events slot_lease_events;
 void slot_on_tick(int fd, short what, void *context);
+void slot_on_lease_retry(int fd, short what, void *context);
 
 /* slot.c */
+/* Asks Redis at once whether the lease is still ours; connections that are kept down come back only
+ * after its answer. */
+void slot_confirm_lease(struct slot *slot);
 /* Forgets everything in memory, all of which is pending in Redis, and begins again with the lease.
  */
 void slot_start_over(struct slot *slot);
@@ -202,6 +299,10 @@ void lane_read_again(struct lane *lane);
 void lane_hold(struct lane *lane);
 /* Ends a hold: the lane begins again. */
 void lane_go_on(struct lane *lane);
+/* A key's parked entries are to be read again, before anything new. */
+void lane_read_back(struct lane *lane);
+/* Of the page of history that is being read: Redis has delivered it too often. */
+bool lane_is_suspect(const struct lane *lane, struct stream_id id);
 void lane_set_hot(struct lane *lane, bool hot);
 
 /* reading.c */
@@ -224,14 +325,29 @@ void reading_wake(struct slot *slot);
 void reading_forget(struct slot *slot);
 extern const struct redis_stream_sink reading_sink;
 
-/* flow.c */
-/* Takes an entry in: ledger, encoding, outbox. false: it has no room, by bytes. */
+/* intake.c */
+/* Takes an entry in: ledger, encoding, outbox or queue of its key; or leaves it parked. false: it
+ * has no room, by bytes. */
 bool flow_take(struct lane *lane, const struct redis_entry *entry);
 /* Says that a pending entry was deleted by others. id is its text. */
 void flow_report_gone(struct lane *lane, struct bytes id);
+
+/* flow.c */
+/* It can never be published: the word for the dead letter, and more words. Static texts. */
+void flow_fault(struct entry *entry, const char *reason, const char *detail);
+void flow_fault_too_large(struct entry *entry);
+/* Sends an entry, or skips it when it has expired. There must be room. STATUS_TOO_LARGE: it exceeds
+ * the broker's Maximum Packet Size. */
+MUST_CHECK enum status flow_publish(struct outbox *outbox, uint32_t index, uint64_t now_ms);
+/* The broker has taken the entry. */
+void flow_settle(struct slot *slot, uint32_t index);
+/* Gives the memory of its packet back. */
+void flow_release_packet(struct entry *entry);
+/* The outlet's turn comes at this time at the latest. */
+void flow_wake_at(struct outlet *outlet, uint64_t at_ms);
 /* Publishes what the connections have room for. */
 void flow_pump(struct outlet *outlet);
-/* The entry that the outbox has given to acks.c as a dead letter is gone. */
+/* The entry that was given to acks.c as a dead letter is gone: its key goes on. */
 void flow_buried(struct slot *slot, uint32_t index);
 /* Forgets the entries of a lane that have not been sent: they stay pending in Redis. */
 void flow_drop_unsent(struct lane *lane);
@@ -243,6 +359,31 @@ size_t flow_in_flight(const struct slot *slot);
 void flow_forget(struct slot *slot, uint32_t index);
 extern const struct mqtt_conn_events flow_events;
 
+/* refusal.c */
+/* The broker has refused the key's leader. */
+void refusal_judge(struct key_queue *key, uint8_t reason_code);
+/* The broker has taken an entry of the key, or it has gone to the dead letters. */
+void refusal_over(struct key_queue *key);
+/* The broker has taken an entry of a key with this hash. */
+void refusal_note_accepted(struct outlet *outlet, uint32_t hash);
+/* The outlet is paused: whether one publish may be sent to see if that is over. */
+bool refusal_may_probe(const struct outbox *outbox, uint64_t now_ms);
+
+/* poison.c */
+/* Begins to send the first suspect alone. Nothing must be in flight, and Redis' write link fenced.
+ */
+void poison_try(struct outbox *outbox);
+/* It has been answered, with whatever reason code. */
+void poison_answered(struct key_queue *key);
+/* Takes the note back of a try that lasts: this process has not died of it. */
+void poison_watch(struct outbox *outbox, uint64_t now_ms);
+/* The outbox's connection was lost: before anything is rewound. */
+void poison_note_loss(struct outbox *outbox, const struct mqtt_loss *loss);
+
+/* rate.c */
+bool rate_allows(struct outlet *outlet, uint64_t now_ms);
+void rate_note(struct outlet *outlet);
+
 /* acks.c */
 /* The entry has settled, or can never be published (fault_reason): Redis is owed the word of it. */
 void acks_owe(struct slot *slot, uint32_t index);
@@ -251,5 +392,14 @@ void acks_flush(struct slot *slot);
 /* The write link went down: what was sent without an answer is owed again. */
 void acks_rewind(struct slot *slot);
 bool acks_idle(const struct slot *slot);
+
+/* trim.c */
+/* So many more of its entries have been acknowledged to Redis; 0: it begins, and may have some left
+ * from before. */
+void trim_note(struct lane *lane, uint32_t acked);
+/* Sends the script of the stream that is due, if none is without an answer. */
+void trim_turn(struct slot *slot);
+/* The script without an answer will have none. */
+void trim_forget(struct slot *slot);
 
 #endif

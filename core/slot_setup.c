@@ -78,6 +78,14 @@ static bool open_pool(struct outlet *outlet, struct tls_context *tls, unsigned s
     return outlet->pool != NULL;
 }
 
+/* The turn that follows every event is all that is wanted. */
+static void on_wake(int fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    (void)context;
+}
+
 static bool open_outlet(struct slot *slot, size_t index)
 {
     struct outlet *outlet = &slot->outlets[index];
@@ -94,14 +102,18 @@ static bool open_outlet(struct slot *slot, size_t index)
         format("%s-%s-%u", broker->client_id_prefix, slot->setting.tag, slot->setting.index);
     outlet->outboxes = calloc(outlet->connections, sizeof *outlet->outboxes);
     outlet->contexts = calloc(outlet->connections, sizeof *outlet->contexts);
-    if (outlet->client_id_prefix == NULL || outlet->outboxes == NULL || outlet->contexts == NULL)
+    outlet->retained = calloc(RETAINED_TOPICS, sizeof *outlet->retained);
+    outlet->wake = evtimer_new(slot->setting.net->base, on_wake, NULL);
+    backoff_init(&outlet->pauses, seed(slot, 8 + (unsigned)index));
+    if (outlet->client_id_prefix == NULL || outlet->outboxes == NULL || outlet->contexts == NULL ||
+        outlet->retained == NULL || outlet->wake == NULL ||
+        !key_table_open(&outlet->keys, outlet->credits))
         return false;
     for (size_t i = 0; i < outlet->connections; i++) {
         struct outbox *outbox = &outlet->outboxes[i];
         outbox->outlet = outlet;
         outbox->entries = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
-        outbox->burying = ENTRY_NONE;
         outbox->batches = batch_pool_new();
         if (outbox->batches == NULL)
             return false;
@@ -137,10 +149,15 @@ static bool open_lease(struct slot *slot)
     const struct config *config = slot->setting.config;
     slot->consumer = format("slot-%u", slot->setting.index);
     slot->lease_key = format("nemogate:{%s}:lease:%u", config->redis.group, slot->setting.index);
-    if (slot->consumer == NULL || slot->lease_key == NULL)
+    slot->counts_key = format("nemogate:{%s}:slots", config->redis.group);
+    if (slot->consumer == NULL || slot->lease_key == NULL || slot->counts_key == NULL)
         return false;
-    slot->lease = lease_new(slot->lease_key, slot->setting.holder, config->delivery.lease_ttl_ms,
-                            &slot_lease_events, slot);
+    struct lease_setting setting = {.key = slot->lease_key,
+                                    .holder = slot->setting.holder,
+                                    .ttl_ms = config->delivery.lease_ttl_ms,
+                                    .counts_key = slot->counts_key,
+                                    .slots = config->slots};
+    slot->lease = lease_new(&setting, &slot_lease_events, slot);
     return slot->lease != NULL;
 }
 
@@ -150,7 +167,8 @@ static bool open_tick(struct slot *slot)
     ms = ms < TICK_MIN_MS ? TICK_MIN_MS : ms > TICK_MAX_MS ? TICK_MAX_MS : ms;
     struct timeval period = {ms / 1000, (suseconds_t)(ms % 1000) * 1000};
     slot->tick = event_new(slot->setting.net->base, -1, EV_PERSIST, slot_on_tick, slot);
-    return slot->tick != NULL && event_add(slot->tick, &period) == 0;
+    slot->lease_retry = event_new(slot->setting.net->base, -1, 0, slot_on_lease_retry, slot);
+    return slot->tick != NULL && slot->lease_retry != NULL && event_add(slot->tick, &period) == 0;
 }
 
 struct slot *slot_new(const struct slot_setting *setting)
@@ -174,6 +192,10 @@ static void close_outlet(struct outlet *outlet)
     mqtt_pool_free(outlet->pool);
     for (size_t i = 0; outlet->outboxes != NULL && i < outlet->connections; i++)
         batch_pool_free(outlet->outboxes[i].batches);
+    if (outlet->wake != NULL)
+        event_free(outlet->wake);
+    key_table_close(&outlet->keys);
+    free(outlet->retained);
     free(outlet->outboxes);
     free(outlet->contexts);
     free(outlet->client_id_prefix);
@@ -185,6 +207,8 @@ void slot_free(struct slot *slot)
         return;
     if (slot->tick != NULL)
         event_free(slot->tick);
+    if (slot->lease_retry != NULL)
+        event_free(slot->lease_retry);
     redis_link_free(slot->read_link);
     redis_link_free(slot->write_link);
     for (size_t i = 0; slot->outlets != NULL && i < slot->setting.config->broker_count; i++)
@@ -199,6 +223,7 @@ void slot_free(struct slot *slot)
     free(slot->arguments);
     lease_free(slot->lease);
     free(slot->lease_key);
+    free(slot->counts_key);
     free(slot->consumer);
     for (int role = 0; role < LEASE_ROLES; role++)
         free(slot->link_names[role]);

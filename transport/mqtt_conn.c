@@ -22,8 +22,10 @@
 #define PROVEN_MS 5000u
 
 /* After 0x8E another client with our identifier lives: coming back at once would throw it out, and
- * it us. */
+ * it us. A broker that is over its quota gets as much time. */
 #define TAKEN_OVER_WAIT_MS 5000u
+/* A broker that has moved will not be back soon. */
+#define MOVED_WAIT_MS 30000u
 
 #define STOP_LOOK_MS 2u
 #define STOP_MOST_MS 1000u
@@ -101,14 +103,35 @@ bool mqtt_conn_settle(struct mqtt_conn *conn)
 {
     uint64_t generation = conn->generation;
     uint64_t token;
-    while (generation == conn->generation &&
-           mqtt_inflight_settle(conn->inflight, channel_written(conn->channel), &token))
-        conn->events.on_settled(conn->context, conn, token);
+    uint8_t reason_code;
+    while (
+        generation == conn->generation &&
+        mqtt_inflight_settle(conn->inflight, channel_written(conn->channel), &token, &reason_code))
+        conn->events.on_answered(conn->context, conn, token, reason_code);
     if (generation != conn->generation)
         return false;
     if (mqtt_inflight_has_settled_qos0(conn->inflight))
         mqtt_conn_prove(conn);
     return true;
+}
+
+/* What is added to the backoff for what a CONNACK or a DISCONNECT has said. */
+static uint32_t longer_wait_ms(const struct mqtt_conn_end *end)
+{
+    if (end->cause != MQTT_LOSS_DISCONNECTED && end->cause != MQTT_LOSS_REFUSED)
+        return 0;
+    switch (end->reason_code) {
+    case MQTT_REASON_SESSION_TAKEN_OVER:
+    case MQTT_REASON_MESSAGE_RATE_TOO_HIGH:
+    case MQTT_REASON_QUOTA_EXCEEDED:
+    case MQTT_REASON_CONNECTION_RATE_EXCEEDED:
+        return TAKEN_OVER_WAIT_MS;
+    case MQTT_REASON_USE_ANOTHER_SERVER:
+    case MQTT_REASON_SERVER_MOVED:
+        return MOVED_WAIT_MS;
+    default:
+        return 0;
+    }
 }
 
 void mqtt_conn_lose(struct mqtt_conn *conn, const struct mqtt_conn_end *end)
@@ -127,13 +150,12 @@ void mqtt_conn_lose(struct mqtt_conn *conn, const struct mqtt_conn_end *end)
     struct mqtt_loss loss = {
         .cause = end->cause,
         .reason_code = end->reason_code,
-        .token = end->token,
         .text = end->text,
         .retry_ms = backoff_next_ms(&conn->backoff),
         .was_connected = conn->state == MQTT_CONN_READY,
+        .all_written = channel_pending(conn->channel) == 0,
     };
-    if (end->cause == MQTT_LOSS_DISCONNECTED && end->reason_code == MQTT_REASON_SESSION_TAKEN_OVER)
-        loss.retry_ms += TAKEN_OVER_WAIT_MS;
+    loss.retry_ms += longer_wait_ms(end);
     disconnect(conn);
     mqtt_conn_set_state(conn, MQTT_CONN_WAITING, loss.retry_ms);
     conn->events.on_lost(conn->context, conn, &loss);
@@ -496,6 +518,11 @@ bool mqtt_conn_is_ready(const struct mqtt_conn *conn)
 size_t mqtt_conn_unsettled(const struct mqtt_conn *conn)
 {
     return mqtt_inflight_unsettled(conn->inflight);
+}
+
+const char *mqtt_conn_refusal(const struct mqtt_conn *conn)
+{
+    return conn->refusal;
 }
 
 const char *mqtt_conn_client_id(const struct mqtt_conn *conn)

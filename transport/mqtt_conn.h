@@ -41,17 +41,16 @@ enum mqtt_loss_cause {
     MQTT_LOSS_PROTOCOL,       /* it broke the protocol */
     MQTT_LOSS_UNUSABLE,       /* it allows too little: QoS 0 only */
     MQTT_LOSS_PUBACK_TIMEOUT, /* accepted, never acknowledged */
-    MQTT_LOSS_PING_TIMEOUT,   /* no PINGRESP */
-    MQTT_LOSS_PUBLISH_REFUSED /* PUBACK with a reason code of 0x80 or above: reason_code, token */
+    MQTT_LOSS_PING_TIMEOUT    /* no PINGRESP */
 };
 
 struct mqtt_loss {
     enum mqtt_loss_cause cause;
     uint8_t reason_code;
-    uint64_t token;     /* MQTT_LOSS_PUBLISH_REFUSED: the publish that was refused */
     const char *text;   /* in words for people; valid for the call */
     uint32_t retry_ms;  /* it tries again by itself after this */
     bool was_connected; /* the CONNACK had come */
+    bool all_written;   /* everything published has left the process */
 };
 
 struct mqtt_conn;
@@ -59,11 +58,12 @@ struct mqtt_conn;
 struct mqtt_conn_events {
     /* CONNACK received; publishes may be sent. */
     void (*on_ready)(void *context, struct mqtt_conn *conn, const struct mqtt_limits *limits);
-    /* The oldest unsettled publish has settled: its PUBACK has come with a reason code below 0x80,
-     * or it was of QoS 0 and has been written. In the order of publishing, one call each. */
-    void (*on_settled)(void *context, struct mqtt_conn *conn, uint64_t token);
-    /* The connection is gone and has forgotten its tokens: all that was not settled must be sent
-     * again. No on_settled comes for a publish behind a refused one. */
+    /* The oldest publish without an answer has got it: its PUBACK with this reason code, a refusal
+     * from 0x80 on; or it was of QoS 0 and has been written (0x00). In the order of publishing, one
+     * call each. */
+    void (*on_answered)(void *context, struct mqtt_conn *conn, uint64_t token, uint8_t reason_code);
+    /* The connection is gone and has forgotten its tokens: all that was not answered must be sent
+     * again. */
     void (*on_lost)(void *context, struct mqtt_conn *conn, const struct mqtt_loss *loss);
     /* mqtt_conn_stop is done: DISCONNECT has been sent. */
     void (*on_stopped)(void *context, struct mqtt_conn *conn);
@@ -107,6 +107,10 @@ void mqtt_conn_skip(struct mqtt_conn *conn, uint64_t token);
 /* Once at the end of a loop turn: writes what was appended. more_waiting: the owner has further
  * publishes that had no room, which is when acknowledgements are worth reading in bulk. */
 void mqtt_conn_flush(struct mqtt_conn *conn, bool more_waiting);
+
+/* What the broker said when it last refused a publish: the name of the reason code and, where there
+ * is one, its reason string in printable form. */
+const char *mqtt_conn_refusal(const struct mqtt_conn *conn);
 
 /* Publishes that have not settled. */
 size_t mqtt_conn_unsettled(const struct mqtt_conn *conn);

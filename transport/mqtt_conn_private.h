@@ -30,7 +30,6 @@ enum mqtt_conn_state {
  * each of them, as the connection is not ready any more. 0 stands for no DISCONNECT at all. */
 enum mqtt_goodbye {
     GOODBYE_NONE = 0,
-    GOODBYE_WITH_WILL = 0x04,
     GOODBYE_MALFORMED_PACKET = MQTT_REASON_MALFORMED_PACKET,
     GOODBYE_PROTOCOL_ERROR = MQTT_REASON_PROTOCOL_ERROR,
     GOODBYE_IMPLEMENTATION_SPECIFIC = 0x83,
@@ -67,7 +66,8 @@ struct mqtt_conn {
 
     uint8_t *scratch; /* large enough for CONNECT and every packet but a publish of the owner */
     size_t scratch_size;
-    char text[1024]; /* of the loss being reported */
+    char text[1024];   /* of the loss being reported */
+    char refusal[512]; /* of the last PUBACK that refused a publish */
 };
 
 /* ---- mqtt_conn.c -------------------------------------------------------------------------- */
@@ -78,7 +78,6 @@ void mqtt_conn_set_state(struct mqtt_conn *conn, enum mqtt_conn_state next, uint
 struct mqtt_conn_end {
     enum mqtt_loss_cause cause;
     uint8_t reason_code;
-    uint64_t token;
     enum mqtt_goodbye goodbye;
     const char *text;
 };

@@ -23,6 +23,7 @@ struct publish {
     uint64_t token;
     uint64_t stamp; /* when it was added; QoS 0: where its bytes end in the connection's output */
     enum publish_state state;
+    uint8_t reason_code; /* ACKNOWLEDGED */
 };
 
 struct mqtt_inflight {
@@ -103,7 +104,7 @@ static struct publish *append(struct mqtt_inflight *inflight)
 uint16_t mqtt_inflight_add(struct mqtt_inflight *inflight, uint64_t token, uint64_t now_ms)
 {
     size_t distance = inflight->count;
-    *append(inflight) = (struct publish){token, now_ms, UNACKNOWLEDGED};
+    *append(inflight) = (struct publish){token, now_ms, UNACKNOWLEDGED, 0};
     if (inflight->unacknowledged++ == 0)
         inflight->cursor = inflight->head + distance;
     return (uint16_t)((inflight->head_id - 1 + distance) % IDENTIFIERS + 1);
@@ -111,7 +112,7 @@ uint16_t mqtt_inflight_add(struct mqtt_inflight *inflight, uint64_t token, uint6
 
 void mqtt_inflight_add_qos0(struct mqtt_inflight *inflight, uint64_t token, uint64_t written_end)
 {
-    *append(inflight) = (struct publish){token, written_end, QOS0};
+    *append(inflight) = (struct publish){token, written_end, QOS0, 0};
 }
 
 /* Where the publish of QoS 1 lies that awaits a PUBACK with this identifier. */
@@ -126,28 +127,22 @@ static bool position_of(const struct mqtt_inflight *inflight, uint16_t packet_id
     return inflight->ring[*position & inflight->mask].state == UNACKNOWLEDGED;
 }
 
-bool mqtt_inflight_find(const struct mqtt_inflight *inflight, uint16_t packet_id, uint64_t *token)
-{
-    size_t position;
-    if (!position_of(inflight, packet_id, &position))
-        return false;
-    *token = inflight->ring[position & inflight->mask].token;
-    return true;
-}
-
-bool mqtt_inflight_acknowledge(struct mqtt_inflight *inflight, uint16_t packet_id)
+bool mqtt_inflight_acknowledge(struct mqtt_inflight *inflight, uint16_t packet_id,
+                               uint8_t reason_code)
 {
     size_t position;
     if (!position_of(inflight, packet_id, &position))
         return false;
     at(inflight, position)->state = ACKNOWLEDGED;
+    at(inflight, position)->reason_code = reason_code;
     if (--inflight->unacknowledged > 0 && position == inflight->cursor)
         while (at(inflight, inflight->cursor)->state != UNACKNOWLEDGED)
             inflight->cursor++;
     return true;
 }
 
-bool mqtt_inflight_settle(struct mqtt_inflight *inflight, uint64_t written, uint64_t *token)
+bool mqtt_inflight_settle(struct mqtt_inflight *inflight, uint64_t written, uint64_t *token,
+                          uint8_t *reason_code)
 {
     if (inflight->count == 0)
         return false;
@@ -157,6 +152,7 @@ bool mqtt_inflight_settle(struct mqtt_inflight *inflight, uint64_t written, uint
     if (oldest->state == QOS0 && oldest->stamp > 0)
         inflight->has_settled_qos0 = true;
     *token = oldest->token;
+    *reason_code = oldest->reason_code;
     inflight->head++;
     inflight->count--;
     inflight->head_id = inflight->head_id % IDENTIFIERS + 1;

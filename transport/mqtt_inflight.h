@@ -37,16 +37,15 @@ uint16_t mqtt_inflight_add(struct mqtt_inflight *inflight, uint64_t token, uint6
  * order. There must be room. */
 void mqtt_inflight_add_qos0(struct mqtt_inflight *inflight, uint64_t token, uint64_t written_end);
 
-/* The token of the unacknowledged publish with this identifier. false: there is none. */
-MUST_CHECK bool mqtt_inflight_find(const struct mqtt_inflight *inflight, uint16_t packet_id,
-                                   uint64_t *token);
+/* Marks a publish as answered with a PUBACK's reason code. false: no publish in flight has this
+ * identifier, or it is answered already. */
+MUST_CHECK bool mqtt_inflight_acknowledge(struct mqtt_inflight *inflight, uint16_t packet_id,
+                                          uint8_t reason_code);
 
-/* Marks a publish as acknowledged. false: no publish in flight has this identifier, or it is
- * acknowledged already. */
-MUST_CHECK bool mqtt_inflight_acknowledge(struct mqtt_inflight *inflight, uint16_t packet_id);
-
-/* Takes the oldest publish when it can settle; written is what has left the connection so far. */
-bool mqtt_inflight_settle(struct mqtt_inflight *inflight, uint64_t written, uint64_t *token);
+/* Takes the oldest publish when it is answered, or of QoS 0 and written; written is what has left
+ * the connection so far. reason_code is that of its PUBACK, and 0 for QoS 0. */
+bool mqtt_inflight_settle(struct mqtt_inflight *inflight, uint64_t written, uint64_t *token,
+                          uint8_t *reason_code);
 
 /* Since the last reset a publish of QoS 0 that has bytes has settled. */
 bool mqtt_inflight_has_settled_qos0(const struct mqtt_inflight *inflight);

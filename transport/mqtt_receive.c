@@ -51,16 +51,13 @@ void mqtt_receive_fault(struct mqtt_conn *conn, const struct mqtt_fault *fault,
 
 /* ---- packets ------------------------------------------------------------------------------- */
 
-static void receive_refusal(struct mqtt_conn *conn, const struct mqtt_puback *puback,
-                            uint64_t token)
+/* The reason string is the broker's: it is kept in printable form, for the log. */
+static void note_refusal(struct mqtt_conn *conn, const struct mqtt_puback *puback)
 {
     mqtt_receive_describe(conn, "the broker refused a publish", MQTT_PUBACK, puback->reason_code,
                           puback->reason_string);
-    mqtt_conn_lose(conn, &(struct mqtt_conn_end){.cause = MQTT_LOSS_PUBLISH_REFUSED,
-                                                 .reason_code = puback->reason_code,
-                                                 .token = token,
-                                                 .goodbye = GOODBYE_WITH_WILL,
-                                                 .text = conn->text});
+    snprintf(conn->refusal, sizeof(conn->refusal), "%.*s", (int)sizeof(conn->refusal) - 1,
+             conn->text);
 }
 
 static void receive_puback(struct mqtt_conn *conn, const struct mqtt_frame *frame)
@@ -71,16 +68,10 @@ static void receive_puback(struct mqtt_conn *conn, const struct mqtt_frame *fram
     struct mqtt_fault fault;
     if (mqtt_read_puback(frame, conn->config.version, &puback, &fault) != STATUS_OK) {
         mqtt_receive_fault(conn, &fault, GOODBYE_MALFORMED_PACKET);
-        return;
-    }
-    uint64_t token;
-    if (puback.reason_code >= 0x80) {
-        if (mqtt_inflight_find(conn->inflight, puback.packet_id, &token))
-            receive_refusal(conn, &puback, token);
-        else
-            mqtt_receive_fault(conn, &unknown, GOODBYE_PROTOCOL_ERROR);
-    } else if (mqtt_inflight_acknowledge(conn->inflight, puback.packet_id)) {
+    } else if (mqtt_inflight_acknowledge(conn->inflight, puback.packet_id, puback.reason_code)) {
         mqtt_conn_prove(conn);
+        if (puback.reason_code >= 0x80)
+            note_refusal(conn, &puback);
     } else {
         mqtt_receive_fault(conn, &unknown, GOODBYE_PROTOCOL_ERROR);
     }

@@ -20,6 +20,8 @@
 #define INPUT_SIZE 65536u
 #define OUTPUT_SIZE 16384u
 #define OUTPUT_MAX (64u << 20)
+/* A reply that takes its time must bring so much within each reply timeout: less is silence. */
+#define LEAST_HEARD 1024u
 #define TICK_MIN_MS 25u
 #define TICK_MAX_MS 1000u
 #define REASON_TEXT 384
@@ -69,7 +71,8 @@ struct redis_link {
     struct argument_list arguments;
     enum handshake_step step;
     struct redis_server server;
-    uint64_t heard_ms; /* when input came last */
+    uint64_t heard_ms;  /* when a reply, or a good part of one, came last */
+    size_t heard_bytes; /* since then */
 };
 
 /* ---- time --------------------------------------------------------------------------------- */
@@ -199,7 +202,7 @@ static void check_oldest(struct redis_link *link)
     const struct pending_command *oldest = redis_pending_oldest(&link->pending);
     if (oldest == NULL)
         return;
-    /* While bytes of an answer arrive Redis is not silent, and a command that waited behind another
+    /* While much of an answer arrives Redis is not silent, and a command that waited behind another
      * has its own time from that one's answer on. */
     uint64_t since = oldest->sent_ms > link->heard_ms ? oldest->sent_ms : link->heard_ms;
     uint64_t limit = (uint64_t)link->config.reply_timeout_ms + oldest->block_ms;
@@ -241,6 +244,15 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
     }
 }
 
+static void note_heard(struct redis_link *link, size_t bytes)
+{
+    link->heard_bytes += bytes;
+    if (link->heard_bytes < LEAST_HEARD)
+        return;
+    link->heard_ms = net_now_ms();
+    link->heard_bytes = 0;
+}
+
 /* ---- handshake ---------------------------------------------------------------------------- */
 
 static void on_handshake_reply(void *context, const struct redis_value *reply)
@@ -264,7 +276,7 @@ static void on_open(void *context)
 {
     struct redis_link *link = context;
     redis_link_set_state(link, LINK_HANDSHAKE);
-    link->heard_ms = net_now_ms();
+    note_heard(link, LEAST_HEARD);
     link->step = redis_handshake_next(&link->config, HANDSHAKE_AUTH);
     const struct pending_command entry = {
         .on_reply = on_handshake_reply, .context = link, .expect = REDIS_EXPECT_VALUE};
@@ -303,6 +315,7 @@ static void on_entry(void *context, const struct redis_entry *entry)
 
 static void take_reply(struct redis_link *link, const struct redis_value *reply)
 {
+    note_heard(link, LEAST_HEARD);
     if (link->pending.count > 0) {
         struct pending_command oldest = redis_pending_take(&link->pending);
         oldest.on_reply(oldest.context, reply);
@@ -346,7 +359,7 @@ static void take_input(struct redis_link *link, struct bytes input)
 static size_t on_data(void *context, struct bytes input)
 {
     struct redis_link *link = context;
-    link->heard_ms = net_now_ms();
+    note_heard(link, input.length);
     take_input(link, input);
     return input.length;
 }

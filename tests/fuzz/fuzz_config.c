@@ -2,19 +2,10 @@
  * Fuzzes the configuration as a text in memory. No file that the text names is looked at. What is
  * refused must have a reason, and what is accepted must bear being used.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "core/config_private.h"
+#include "tests/fuzz/fuzz_input.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
+#include <stdio.h>
 
 static void use(const struct config *config)
 {

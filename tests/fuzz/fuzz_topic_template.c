@@ -4,10 +4,7 @@
  */
 #include "codec/mqtt_wire.h"
 #include "codec/topic_template.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz_input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -16,7 +16,8 @@ struct world {
     bool more_waiting;
     size_t ready;
     struct mqtt_limits limits;
-    uint64_t *settled;
+    uint64_t *settled; /* answered: token by token, and with which reason code */
+    uint8_t *reason_codes;
     size_t settled_count;
     size_t lost;
     struct mqtt_loss loss; /* the last one; its text is in text */
@@ -33,10 +34,12 @@ static inline void on_ready(void *context, struct mqtt_conn *conn, const struct 
     world->ready++;
 }
 
-static inline void on_settled(void *context, struct mqtt_conn *conn, uint64_t token)
+static inline void on_answered(void *context, struct mqtt_conn *conn, uint64_t token,
+                               uint8_t reason_code)
 {
     struct world *world = context;
     cr_assert_lt(world->settled_count, MOST_TOKENS);
+    world->reason_codes[world->settled_count] = reason_code;
     world->settled[world->settled_count++] = token;
     if (world->close_when_settled)
         mqtt_conn_close(conn);
@@ -58,12 +61,13 @@ static inline void on_stopped(void *context, struct mqtt_conn *conn)
     ((struct world *)context)->stopped++;
 }
 
-static const struct mqtt_conn_events world_events = {on_ready, on_settled, on_lost, on_stopped};
+static const struct mqtt_conn_events world_events = {on_ready, on_answered, on_lost, on_stopped};
 
 static inline struct world *world_new(void)
 {
     struct world *world = calloc(1, sizeof(*world));
     world->settled = calloc(MOST_TOKENS, sizeof(uint64_t));
+    world->reason_codes = calloc(MOST_TOKENS, 1);
     broker_open(&world->broker);
     world->config = (struct mqtt_conn_config){
         .endpoint = {.host = "127.0.0.1", .port = world->broker.port},
@@ -82,6 +86,7 @@ static inline void world_free(struct world *world)
     mqtt_conn_free(world->conn);
     broker_close(&world->broker);
     free(world->settled);
+    free(world->reason_codes);
     free(world);
 }
 

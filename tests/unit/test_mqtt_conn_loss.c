@@ -23,22 +23,22 @@ Test(mqtt_conn_loss, a_loss_forgets_and_the_next_connection_starts_at_identifier
     world_free(world);
 }
 
-Test(mqtt_conn_loss, a_refused_publish)
+Test(mqtt_conn_loss, a_refused_publish_is_answered_in_its_turn)
 {
     struct world *world = connected();
     publish_many(world, 21, 4);
     UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 4);
-    SEND(PEER(world), 0x40, 2, 0, 1, 0x40, 2, 0, 3, 0x40, 9, 0, 2, 0x97, 5, 0x1f, 0, 2, 'h', 'm',
-         0x40, 2, 0, 4);
-    assert_lost(world, MQTT_LOSS_PUBLISH_REFUSED, 0x97,
-                "the broker refused a publish: Quota exceeded (0x97): hm");
-    cr_assert_eq(world->loss.token, 22);
-    cr_assert_eq(world->settled_count, 1, "nothing behind the refused one");
-    cr_assert_eq(world->settled[0], 21);
-    UNTIL(world, PEER(world)->closed);
-    struct packet disconnect;
-    cr_assert_eq(peer_count(PEER(world), MQTT_DISCONNECT, &disconnect), 1);
-    cr_assert_eq(disconnect.body[0], 0x04);
+    SEND(PEER(world), 0x40, 2, 0, 1, 0x40, 2, 0, 3, 0x40, 10, 0, 2, 0x97, 6, 0x1f, 0, 3, 'h', '\n',
+         'm', 0x40, 2, 0, 4);
+    UNTIL(world, world->settled_count == 4);
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert_eq(world->settled[i], 21 + i);
+        cr_assert_eq(world->reason_codes[i], i == 1 ? 0x97 : 0);
+    }
+    cr_assert_str_eq(mqtt_conn_refusal(world->conn),
+                     "the broker refused a publish: Quota exceeded (0x97): h?m");
+    cr_assert_eq(world->lost, 0);
+    cr_assert_eq(mqtt_conn_room(world->conn), world->limits.window);
     world_free(world);
 }
 

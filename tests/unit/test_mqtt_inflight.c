@@ -7,7 +7,8 @@
 static size_t settle_all(struct mqtt_inflight *inflight, uint64_t written, uint64_t *last)
 {
     size_t count = 0;
-    while (mqtt_inflight_settle(inflight, written, last))
+    uint8_t code;
+    while (mqtt_inflight_settle(inflight, written, last, &code))
         count++;
     return count;
 }
@@ -28,13 +29,14 @@ Test(mqtt_inflight, settles_in_the_order_of_publishing)
     for (uint64_t token = 1; token <= 3; token++)
         mqtt_inflight_add(inflight, token, 5);
     uint64_t token = 0;
-    cr_assert(mqtt_inflight_acknowledge(inflight, 3));
-    cr_assert_not(mqtt_inflight_settle(inflight, 0, &token));
-    cr_assert(mqtt_inflight_acknowledge(inflight, 1));
-    cr_assert(mqtt_inflight_settle(inflight, 0, &token));
+    uint8_t code;
+    cr_assert(mqtt_inflight_acknowledge(inflight, 3, 0));
+    cr_assert_not(mqtt_inflight_settle(inflight, 0, &token, &code));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 1, 0));
+    cr_assert(mqtt_inflight_settle(inflight, 0, &token, &code));
     cr_assert_eq(token, 1);
-    cr_assert_not(mqtt_inflight_settle(inflight, 0, &token));
-    cr_assert(mqtt_inflight_acknowledge(inflight, 2));
+    cr_assert_not(mqtt_inflight_settle(inflight, 0, &token, &code));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 2, 0));
     cr_assert_eq(settle_all(inflight, 0, &token), 2);
     cr_assert_eq(token, 3);
     cr_assert_eq(mqtt_inflight_unsettled(inflight), 0);
@@ -44,31 +46,37 @@ Test(mqtt_inflight, settles_in_the_order_of_publishing)
 Test(mqtt_inflight, an_acknowledgement_is_taken_once_and_only_for_what_is_in_flight)
 {
     struct mqtt_inflight *inflight = mqtt_inflight_new(5);
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 1), "nothing is in flight");
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 1, 0), "nothing is in flight");
     mqtt_inflight_add(inflight, 1, 5);
     mqtt_inflight_add(inflight, 2, 5);
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 0));
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 3));
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 65535));
-    cr_assert(mqtt_inflight_acknowledge(inflight, 2));
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 2), "twice");
-    cr_assert(mqtt_inflight_acknowledge(inflight, 1));
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 0, 0));
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 3, 0));
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 65535, 0));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 2, 0));
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 2, 0), "twice");
+    cr_assert(mqtt_inflight_acknowledge(inflight, 1, 0));
     uint64_t token;
     cr_assert_eq(settle_all(inflight, 0, &token), 2);
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 1), "settled already");
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 1, 0), "settled already");
     mqtt_inflight_free(inflight);
 }
 
-Test(mqtt_inflight, finds_the_token_of_a_publish)
+Test(mqtt_inflight, each_reason_code_comes_with_its_publish)
 {
     struct mqtt_inflight *inflight = mqtt_inflight_new(5);
     mqtt_inflight_add(inflight, 71, 5);
     mqtt_inflight_add(inflight, 72, 5);
-    uint64_t token = 0;
-    cr_assert(mqtt_inflight_find(inflight, 2, &token));
-    cr_assert_eq(token, 72);
-    cr_assert_not(mqtt_inflight_find(inflight, 3, &token));
-    cr_assert_not(mqtt_inflight_find(inflight, 0, &token));
+    mqtt_inflight_add_qos0(inflight, 73, 10);
+    cr_assert(mqtt_inflight_acknowledge(inflight, 2, 0x97));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 1, 0x10));
+    const uint8_t expected[] = {0x10, 0x97, 0x00};
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t token = 0;
+        uint8_t code = 0xff;
+        cr_assert(mqtt_inflight_settle(inflight, 10, &token, &code));
+        cr_assert_eq(token, 71 + i);
+        cr_assert_eq(code, expected[i]);
+    }
     mqtt_inflight_free(inflight);
 }
 
@@ -81,12 +89,13 @@ Test(mqtt_inflight, qos0_settles_when_written_and_in_its_turn)
     cr_assert_eq(mqtt_inflight_unacknowledged(inflight), 1);
     cr_assert_eq(mqtt_inflight_unsettled(inflight), 3);
     uint64_t token = 0;
-    cr_assert_not(mqtt_inflight_settle(inflight, 99, &token));
-    cr_assert(mqtt_inflight_settle(inflight, 100, &token));
+    uint8_t code;
+    cr_assert_not(mqtt_inflight_settle(inflight, 99, &token, &code));
+    cr_assert(mqtt_inflight_settle(inflight, 100, &token, &code));
     cr_assert_eq(token, 1);
-    cr_assert_not(mqtt_inflight_settle(inflight, 300, &token), "2 has no PUBACK yet");
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 3), "QoS 0 awaits no PUBACK");
-    cr_assert(mqtt_inflight_acknowledge(inflight, 2));
+    cr_assert_not(mqtt_inflight_settle(inflight, 300, &token, &code), "2 has no PUBACK yet");
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 3, 0), "QoS 0 awaits no PUBACK");
+    cr_assert(mqtt_inflight_acknowledge(inflight, 2, 0));
     cr_assert_eq(settle_all(inflight, 299, &token), 1);
     cr_assert_eq(settle_all(inflight, 300, &token), 1);
     cr_assert_eq(token, 3);
@@ -112,10 +121,11 @@ Test(mqtt_inflight, a_place_without_bytes_settles_in_its_turn)
 {
     struct mqtt_inflight *inflight = mqtt_inflight_new(2);
     uint64_t token = 0;
+    uint8_t code;
     mqtt_inflight_add(inflight, 1, 5);
     mqtt_inflight_add_qos0(inflight, 2, 0);
-    cr_assert_not(mqtt_inflight_settle(inflight, 100, &token));
-    cr_assert(mqtt_inflight_acknowledge(inflight, 1));
+    cr_assert_not(mqtt_inflight_settle(inflight, 100, &token, &code));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 1, 0));
     cr_assert_eq(settle_all(inflight, 0, &token), 2);
     cr_assert_eq(token, 2);
     cr_assert_not(mqtt_inflight_has_settled_qos0(inflight), "nothing of QoS 0 was sent");
@@ -149,12 +159,12 @@ Test(mqtt_inflight, oldest_is_the_oldest_unacknowledged)
     for (uint64_t i = 1; i <= 4; i++)
         mqtt_inflight_add(inflight, i, 10 * i); /* identifiers 2 to 5 */
     cr_assert_eq(mqtt_inflight_oldest_ms(inflight), 10);
-    cr_assert(mqtt_inflight_acknowledge(inflight, 3));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 3, 0));
     cr_assert_eq(mqtt_inflight_oldest_ms(inflight), 10);
-    cr_assert(mqtt_inflight_acknowledge(inflight, 2));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 2, 0));
     cr_assert_eq(mqtt_inflight_oldest_ms(inflight), 30, "over the acknowledged one behind it");
-    cr_assert(mqtt_inflight_acknowledge(inflight, 4));
-    cr_assert(mqtt_inflight_acknowledge(inflight, 5));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 4, 0));
+    cr_assert(mqtt_inflight_acknowledge(inflight, 5, 0));
     cr_assert_eq(mqtt_inflight_oldest_ms(inflight), 0);
     mqtt_inflight_add(inflight, 5, 77);
     cr_assert_eq(mqtt_inflight_oldest_ms(inflight), 77, "while nothing has settled");
@@ -165,6 +175,7 @@ Test(mqtt_inflight, identifiers_wrap_over_65535_to_1)
 {
     struct mqtt_inflight *inflight = mqtt_inflight_new(100);
     uint64_t token = 0;
+    uint8_t code;
     uint64_t next = 0;
     for (uint32_t i = 0; i < 200000; i++) {
         uint16_t id = mqtt_inflight_add(inflight, i, 5);
@@ -173,8 +184,8 @@ Test(mqtt_inflight, identifiers_wrap_over_65535_to_1)
             continue;
         /* newest first within the window */
         for (uint32_t k = 0; k < 100; k++)
-            cr_assert(mqtt_inflight_acknowledge(inflight, (uint16_t)((i - k) % 65535 + 1)));
-        while (mqtt_inflight_settle(inflight, 0, &token))
+            cr_assert(mqtt_inflight_acknowledge(inflight, (uint16_t)((i - k) % 65535 + 1), 0));
+        while (mqtt_inflight_settle(inflight, 0, &token, &code))
             cr_assert_eq(token, next++);
     }
     cr_assert_eq(next, 200000);
@@ -187,9 +198,10 @@ Test(mqtt_inflight, the_largest_window_uses_every_identifier_once)
     bool *used = calloc(65536, 1);
     /* an odd start, so that both the ring and the identifiers wrap inside the window */
     uint64_t token = 0;
+    uint8_t code;
     for (uint32_t i = 0; i < 40000; i++) {
-        cr_assert(mqtt_inflight_acknowledge(inflight, mqtt_inflight_add(inflight, i, 5)));
-        cr_assert(mqtt_inflight_settle(inflight, 0, &token));
+        cr_assert(mqtt_inflight_acknowledge(inflight, mqtt_inflight_add(inflight, i, 5), 0));
+        cr_assert(mqtt_inflight_settle(inflight, 0, &token, &code));
     }
     uint32_t count = 0;
     while (mqtt_inflight_room(inflight) > 0) {
@@ -199,7 +211,7 @@ Test(mqtt_inflight, the_largest_window_uses_every_identifier_once)
     }
     cr_assert_eq(count, 65535);
     for (uint32_t id = 65535; id > 0; id--)
-        cr_assert(mqtt_inflight_acknowledge(inflight, (uint16_t)id));
+        cr_assert(mqtt_inflight_acknowledge(inflight, (uint16_t)id, 0));
     cr_assert_eq(settle_all(inflight, 0, &token), 65535);
     cr_assert_eq(token, 65534);
     free(used);
@@ -212,7 +224,7 @@ Test(mqtt_inflight, a_gap_keeps_the_room_of_the_ring)
     uint64_t added = 0;
     mqtt_inflight_add(inflight, added++, 5); /* identifier 1 is never acknowledged */
     while (mqtt_inflight_room(inflight) > 0)
-        cr_assert(mqtt_inflight_acknowledge(inflight, mqtt_inflight_add(inflight, added++, 5)));
+        cr_assert(mqtt_inflight_acknowledge(inflight, mqtt_inflight_add(inflight, added++, 5), 0));
     cr_assert_eq(added, 65535, "one more would share the identifier 1");
     cr_assert_eq(mqtt_inflight_unacknowledged(inflight), 1);
     mqtt_inflight_free(inflight);
@@ -228,7 +240,7 @@ Test(mqtt_inflight, reset_forgets_everything)
     cr_assert_eq(mqtt_inflight_unacknowledged(inflight), 0);
     cr_assert_eq(mqtt_inflight_room(inflight), 7);
     cr_assert_eq(mqtt_inflight_oldest_ms(inflight), 0);
-    cr_assert_not(mqtt_inflight_acknowledge(inflight, 1));
+    cr_assert_not(mqtt_inflight_acknowledge(inflight, 1, 0));
     cr_assert_eq(mqtt_inflight_add(inflight, 1, 5), 1);
     mqtt_inflight_free(inflight);
 }

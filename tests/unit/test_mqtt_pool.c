@@ -15,8 +15,9 @@ static void on_ready(void *context, struct mqtt_conn *conn, const struct mqtt_li
     ((struct member *)context)->ready++;
 }
 
-static void on_settled(void *context, struct mqtt_conn *conn, uint64_t token)
+static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, uint8_t reason_code)
 {
+    (void)reason_code;
     (void)context;
     (void)conn;
     (void)token;
@@ -35,7 +36,7 @@ static void on_stopped(void *context, struct mqtt_conn *conn)
     ((struct member *)context)->stopped++;
 }
 
-static const struct mqtt_conn_events events = {on_ready, on_settled, on_lost, on_stopped};
+static const struct mqtt_conn_events events = {on_ready, on_answered, on_lost, on_stopped};
 
 static struct mqtt_pool *pool_new(struct fake_broker *broker, size_t count, struct member *members,
                                   const char *status_topic)

@@ -1,0 +1,215 @@
+/*
+ * How an entry is taken in: judged, encoded, and given its place, in its connection's outbox or in
+ * the queue of a key that is set apart. How it leaves again is told in flow.c.
+ */
+#include "core/slot_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define TROUBLE_PERIOD_MS 30000u
+
+static uint32_t key_hash(struct bytes key)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < key.length; i++)
+        hash = (hash ^ key.data[i]) * 16777619u;
+    return hash ^ hash >> 15;
+}
+
+static void describe_publish(const struct lane *lane, const struct stream_entry *in,
+                             struct mqtt_publish *publish, struct stream_id id, char *id_text)
+{
+    const struct outlet *outlet = lane->outlet;
+    *publish = (struct mqtt_publish){
+        .version = outlet->conn_config.version,
+        .qos = in->qos,
+        .retain = in->retain,
+        .topic = in->topic,
+        .payload = in->payload,
+    };
+    if (!in->absolute)
+        publish->topic_prefix = (struct bytes){lane->prefix, lane->prefix_length};
+    if (publish->version != MQTT_5_0 || !lane->route->user_properties)
+        return;
+    struct bytes stream_id = {(const uint8_t *)id_text, stream_id_format(id, id_text)};
+    publish->user_properties[0] =
+        (struct mqtt_user_property){bytes_of("id"), in->id.length > 0 ? in->id : stream_id};
+    publish->user_properties[1] = (struct mqtt_user_property){bytes_of("stream-id"), stream_id};
+    publish->user_property_count = 2;
+}
+
+/* The message expiry is written when the entry is sent: until then it grows shorter. */
+static void describe_expiry(const struct stream_entry *in, struct mqtt_publish *publish,
+                            struct entry *entry)
+{
+    if (!in->has_exp)
+        return;
+    uint64_t life_ms = (uint64_t)in->exp_s * 1000;
+    entry->expires_ms = entry->id.ms < UINT64_MAX - life_ms ? entry->id.ms + life_ms : UINT64_MAX;
+    publish->has_expiry = true;
+}
+
+/* Lends memory for a packet; NULL: the outlet's bytes are used up. An entry of any size gets
+ * through when nothing else is there. */
+static uint8_t *lend(struct outlet *outlet, struct entry *entry, size_t size)
+{
+    outlet->entry_bytes += size / 16 - outlet->entry_bytes / 16;
+    if (outlet->bytes > 0 && outlet->bytes + size > outlet->bytes_max)
+        return NULL;
+    uint8_t *memory = batch_lend(outlet->outboxes[entry->outbox].batches, size, &entry->batch);
+    if (memory == NULL) {
+        log_event(&outlet->log, LOG_ERROR,
+                  "no memory for an entry; the process ends, and all that is not settled stays "
+                  "pending in Redis",
+                  LOG_TEXT("stream", entry->lane->name), LOG_INT("bytes", size));
+        abort();
+    }
+    outlet->bytes += size;
+    return memory;
+}
+
+static bool encode(struct lane *lane, const struct stream_entry *in, struct entry *entry)
+{
+    char id_text[STREAM_ID_TEXT];
+    struct mqtt_publish publish;
+    describe_publish(lane, in, &publish, entry->id, id_text);
+    describe_expiry(in, &publish, entry);
+    size_t size = mqtt_publish_size(&publish);
+    if (size == 0) {
+        flow_fault(entry, "bad-topic",
+                   "the topic with the route's prefix, or the id, is over 65,535 bytes");
+        return true;
+    }
+    entry->packet = lend(lane->outlet, entry, size);
+    if (entry->packet == NULL)
+        return false;
+    entry->size = (uint32_t)size;
+    struct writer w = writer_over(entry->packet, size);
+    size_t offset;
+    mqtt_put_publish(&w, &publish, &offset);
+    assert(writer_ok(&w) && writer_length(&w) == size);
+    entry->packet_id_offset = (uint32_t)offset;
+    return true;
+}
+
+void flow_report_gone(struct lane *lane, struct bytes id)
+{
+    struct slot *slot = lane->slot;
+    uint64_t held_back;
+    if (log_limit_pass(&slot->gone_trouble, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
+        log_event(&slot->log, LOG_ERROR,
+                  "an entry was deleted from the stream before it was published: its event is lost",
+                  LOG_BYTES("site", lane->site), LOG_TEXT("stream", lane->name),
+                  LOG_BYTES("id", id), LOG_INT("repeated", held_back));
+}
+
+/* Pending, but trimmed or deleted by others: there is nothing left to publish. */
+static void take_gone(struct lane *lane, uint32_t index, struct stream_id id)
+{
+    char text[STREAM_ID_TEXT];
+    size_t length = stream_id_format(id, text);
+    flow_report_gone(lane, (struct bytes){(const uint8_t *)text, length});
+    acks_owe(lane->slot, index);
+}
+
+/* Two keys for one retained topic: their order is not kept between them, and so the topic may not
+ * end with the newest. Said once for each topic, as far as the table reaches. */
+static void watch_retained(struct lane *lane, const struct stream_entry *in, uint32_t hash)
+{
+    struct outlet *outlet = lane->outlet;
+    uint32_t topic = key_hash(in->topic) ^ (uint32_t)((uintptr_t)lane >> 4);
+    struct retained_topic *seen = &outlet->retained[topic & (RETAINED_TOPICS - 1)];
+    if (seen->topic == topic && seen->key != hash && !seen->told) {
+        log_event(&outlet->log, LOG_WARNING,
+                  "retained entries of one topic have different keys: their order is not kept, and "
+                  "the topic may not end with the newest",
+                  LOG_TEXT("stream", lane->name), LOG_BYTES("topic", in->topic),
+                  LOG_BYTES("key", in->key));
+        seen->told = true;
+    } else if (seen->topic != topic) {
+        *seen = (struct retained_topic){topic, hash, false};
+    }
+}
+
+static void judge(struct lane *lane, const struct redis_entry *in, struct stream_entry *decoded,
+                  struct entry *entry)
+{
+    struct stream_entry_fault wrong;
+    size_t max_payload = lane->slot->setting.config->delivery.max_payload;
+    enum status status =
+        stream_entry_read(in->id, in->fields, in->count, max_payload, decoded, &wrong);
+    entry->key_hash = key_hash(decoded->key);
+    entry->outbox = (uint16_t)mqtt_pool_pick(lane->outlet->pool, entry->key_hash);
+    if (status != STATUS_OK)
+        flow_fault(entry, wrong.reason, wrong.detail);
+    else if (in->overflow)
+        flow_fault(entry, "bad-field", "it has more than 64 fields");
+}
+
+/* true: it is left where it is, pending in Redis. */
+static bool is_parked(const struct lane *lane, const struct entry *entry)
+{
+    struct key_queue *key = key_find(lane->outlet, lane, entry->key_hash);
+    return key != NULL && key_parks(key, entry->id);
+}
+
+/* One publish of a key in flight at a time: the key is always apart. */
+static bool wants_one_in_flight(const struct lane *lane)
+{
+    return lane->route->strict_order || lane->route->coalesce_retained;
+}
+
+static void give_place(struct lane *lane, struct entry *entry, uint32_t index)
+{
+    struct outbox *outbox = &lane->outlet->outboxes[entry->outbox];
+    struct key_queue *key = key_find(lane->outlet, lane, entry->key_hash);
+    bool is_new = key == NULL && wants_one_in_flight(lane);
+    if (is_new)
+        key = key_set_apart(outbox, lane, entry->key_hash);
+    if (key != NULL) {
+        key_append(key, index);
+        if (is_new || key->state == KEY_AWAY)
+            key_go_on(key);
+        return;
+    }
+    entry_queue_append(&outbox->entries, &lane->slot->ledger, index);
+    if (outbox->next_to_send == ENTRY_NONE)
+        outbox->next_to_send = index;
+}
+
+static void note_taken(struct lane *lane)
+{
+    lane->outlet->used++;
+    lane->entries++;
+    lane->slot->counts.read++;
+}
+
+bool flow_take(struct lane *lane, const struct redis_entry *in)
+{
+    struct slot *slot = lane->slot;
+    struct stream_entry decoded;
+    uint32_t index = ledger_take(&slot->ledger);
+    assert(index != ENTRY_NONE); /* every read reserves its room */
+    struct entry *entry = ledger_entry(&slot->ledger, index);
+    entry->id = in->id;
+    entry->lane = lane;
+    if (in->nil) {
+        note_taken(lane);
+        take_gone(lane, index, in->id);
+        return true;
+    }
+    judge(lane, in, &decoded, entry);
+    bool parked = lane->outlet->keys.count > 0 && is_parked(lane, entry);
+    bool encoded = parked || entry->fault_reason != NULL || encode(lane, &decoded, entry);
+    if (parked || !encoded) {
+        ledger_give_back(&slot->ledger, index);
+        return parked;
+    }
+    note_taken(lane);
+    entry->suspect = lane_is_suspect(lane, in->id);
+    if (entry->fault_reason == NULL && decoded.retain && decoded.key.data != decoded.topic.data)
+        watch_retained(lane, &decoded, entry->key_hash);
+    give_place(lane, entry, index);
+    return true;
+}

@@ -1,0 +1,453 @@
+/*
+ * The table of keys that are set apart, their states and lists, and parking. A key has a place here
+ * only while it has entries (in memory or parked), so that there are never more than entries.
+ */
+#include "core/slot_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define BLOCK_KEYS 64u
+#define BUCKETS_MAX 65536u
+#define PARKING_SHARE 8u
+
+struct key_block {
+    struct key_block *next;
+    struct key_queue keys[BLOCK_KEYS];
+};
+
+/* ---- the table ---------------------------------------------------------------------------- */
+
+bool key_table_open(struct key_table *table, size_t credits)
+{
+    table->bucket_count = 64;
+    while (table->bucket_count < credits / 2 && table->bucket_count < BUCKETS_MAX)
+        table->bucket_count *= 2;
+    table->buckets = calloc(table->bucket_count, sizeof(struct key_queue *));
+    return table->buckets != NULL;
+}
+
+void key_table_close(struct key_table *table)
+{
+    for (struct key_block *block = table->blocks, *next; block != NULL; block = next) {
+        next = block->next;
+        free(block);
+    }
+    free(table->buckets);
+}
+
+static struct key_queue **bucket_of(const struct key_table *table, const struct lane *lane,
+                                    uint32_t hash)
+{
+    uint64_t mixed = ((uint64_t)(uintptr_t)lane ^ hash) * UINT64_C(0x9e3779b97f4a7c15);
+    return &table->buckets[mixed >> 32 & (table->bucket_count - 1)];
+}
+
+struct key_queue *key_find(const struct outlet *outlet, const struct lane *lane, uint32_t hash)
+{
+    if (outlet->keys.count == 0)
+        return NULL;
+    struct key_queue *key = *bucket_of(&outlet->keys, lane, hash);
+    while (key != NULL && (key->hash != hash || key->lane != lane))
+        key = key->next_same;
+    return key;
+}
+
+static struct key_queue *take_free(struct key_table *table)
+{
+    if (table->free == NULL) {
+        struct key_block *block = malloc(sizeof *block);
+        if (block == NULL)
+            return NULL;
+        block->next = table->blocks;
+        table->blocks = block;
+        for (size_t i = 0; i < BLOCK_KEYS; i++) {
+            block->keys[i].next_same = table->free;
+            table->free = &block->keys[i];
+        }
+    }
+    struct key_queue *key = table->free;
+    table->free = key->next_same;
+    return key;
+}
+
+static struct key_queue *make(struct outbox *outbox, struct lane *lane, uint32_t hash)
+{
+    struct key_table *table = &outbox->outlet->keys;
+    struct key_queue *key = take_free(table);
+    if (key == NULL) {
+        log_event(
+            &outbox->log, LOG_ERROR,
+            "no memory for a key; the process ends, and all that is not settled stays pending "
+            "in Redis",
+            LOG_TEXT("stream", lane->name));
+        abort();
+    }
+    struct key_queue **bucket = bucket_of(table, lane, hash);
+    *key = (struct key_queue){.next_same = *bucket,
+                              .lane = lane,
+                              .outbox = outbox,
+                              .hash = hash,
+                              .state = KEY_GATHERING,
+                              .again = entry_queue_empty(),
+                              .waiting = entry_queue_empty(),
+                              .leader = ENTRY_NONE};
+    backoff_init(&key->backoff, hash * UINT64_C(2654435761) + net_now_us());
+    *bucket = key;
+    table->count++;
+    return key;
+}
+
+static void end(struct key_queue *key)
+{
+    struct key_table *table = &key->outbox->outlet->keys;
+    struct key_queue **link = bucket_of(table, key->lane, key->hash);
+    while (*link != key)
+        link = &(*link)->next_same;
+    *link = key->next_same;
+    key->next_same = table->free;
+    table->free = key;
+    table->count--;
+}
+
+void key_forget_all(struct outlet *outlet)
+{
+    struct key_table *table = &outlet->keys;
+    for (size_t i = 0; table->count > 0 && i < table->bucket_count; i++)
+        while (table->buckets[i] != NULL)
+            end(table->buckets[i]);
+    table->stuck_entries = 0;
+}
+
+/* ---- entries ------------------------------------------------------------------------------ */
+
+static struct ledger *ledger_of(const struct key_queue *key)
+{
+    return &key->lane->slot->ledger;
+}
+
+static uint32_t count_of(const struct key_queue *key)
+{
+    return key->again.count + key->waiting.count;
+}
+
+static void add_to(struct key_queue *key, struct entry_queue *queue, uint32_t index)
+{
+    ledger_entry(ledger_of(key), index)->apart = true;
+    entry_queue_append(queue, ledger_of(key), index);
+    key->outbox->outlet->keys.stuck_entries += key->stuck;
+}
+
+void key_append(struct key_queue *key, uint32_t index)
+{
+    add_to(key, &key->waiting, index);
+}
+
+uint32_t key_take(struct key_queue *key)
+{
+    key->outbox->outlet->keys.stuck_entries -= key->stuck;
+    return entry_queue_take(&key->waiting, ledger_of(key));
+}
+
+void key_set_stuck(struct key_queue *key, bool stuck)
+{
+    size_t *sum = &key->outbox->outlet->keys.stuck_entries;
+    if (stuck && !key->stuck)
+        *sum += count_of(key);
+    else if (!stuck && key->stuck)
+        *sum -= count_of(key);
+    key->stuck = stuck;
+}
+
+/* Forgets the waiting entries behind the first keep of them. They stay pending in Redis. */
+static void drop_waiting(struct key_queue *key, uint32_t keep)
+{
+    struct entry_queue all = key->waiting;
+    key->waiting = entry_queue_empty();
+    for (uint32_t place = 0; all.count > 0; place++) {
+        uint32_t index = entry_queue_take(&all, ledger_of(key));
+        key->outbox->outlet->keys.stuck_entries -= key->stuck;
+        if (place < keep)
+            add_to(key, &key->waiting, index);
+        else
+            flow_forget(key->lane->slot, index);
+    }
+}
+
+struct key_queue *key_set_apart(struct outbox *outbox, struct lane *lane, uint32_t hash)
+{
+    struct key_queue *key = make(outbox, lane, hash);
+    struct ledger *ledger = ledger_of(key);
+    struct entry_queue all = outbox->entries;
+    outbox->entries = entry_queue_empty();
+    outbox->next_to_send = ENTRY_NONE;
+    for (uint32_t place = 0; all.count > 0; place++) {
+        uint32_t index = entry_queue_take(&all, ledger);
+        const struct entry *entry = ledger_entry(ledger, index);
+        bool of_key = entry->key_hash == hash && entry->lane == lane;
+        if (of_key && place >= outbox->sent) {
+            key_append(key, index);
+            continue;
+        }
+        key->in_flight += of_key;
+        entry_queue_append(&outbox->entries, ledger, index);
+        if (place >= outbox->sent && outbox->next_to_send == ENTRY_NONE)
+            outbox->next_to_send = index;
+    }
+    return key;
+}
+
+/* ---- states ------------------------------------------------------------------------------- */
+
+static void list_append(struct key_list *list, struct key_queue *key)
+{
+    key->next = NULL;
+    if (list->first == NULL)
+        list->first = key;
+    else
+        list->last->next = key;
+    list->last = key;
+}
+
+static void list_take(struct key_list *list, struct key_queue *key)
+{
+    assert(list->first == key);
+    list->first = key->next;
+}
+
+#define BIT(state) (1u << (state))
+#define AFTER_ALL                                                                                  \
+    (BIT(KEY_GATHERING) | BIT(KEY_READY) | BIT(KEY_RESTING) | BIT(KEY_BURYING) |                   \
+     BIT(KEY_SUSPECT) | BIT(KEY_AWAY))
+
+static void set_state(struct key_queue *key, enum key_state state)
+{
+    static const unsigned may_follow[] = {
+        [KEY_GATHERING] = AFTER_ALL, [KEY_READY] = AFTER_ALL | BIT(KEY_SENT),
+        [KEY_SENT] = AFTER_ALL,      [KEY_RESTING] = AFTER_ALL,
+        [KEY_BURYING] = AFTER_ALL,   [KEY_SUSPECT] = BIT(KEY_TRYING),
+        [KEY_TRYING] = AFTER_ALL,    [KEY_AWAY] = AFTER_ALL,
+    };
+    assert(may_follow[key->state] & BIT(state));
+    key->state = state;
+    struct outbox *outbox = key->outbox;
+    switch (state) {
+    case KEY_READY:
+        list_append(&outbox->ready, key);
+        break;
+    case KEY_RESTING:
+        list_append(&outbox->resting, key);
+        flow_wake_at(outbox->outlet, key->due_ms);
+        if (outbox->resting_due_ms == 0 || key->due_ms < outbox->resting_due_ms)
+            outbox->resting_due_ms = key->due_ms;
+        break;
+    case KEY_SUSPECT:
+        list_append(&outbox->suspects, key);
+        break;
+    case KEY_GATHERING:
+    case KEY_SENT:
+    case KEY_BURYING:
+    case KEY_TRYING:
+    case KEY_AWAY:
+        break;
+    }
+}
+
+void key_sent(struct key_queue *key, uint32_t leader)
+{
+    list_take(&key->outbox->ready, key);
+    key->leader = leader;
+    set_state(key, KEY_SENT);
+}
+
+void key_not_ready(struct key_queue *key)
+{
+    list_take(&key->outbox->ready, key);
+    key_go_on(key);
+}
+
+void key_trying(struct key_queue *key)
+{
+    list_take(&key->outbox->suspects, key);
+    key->leader = key->waiting.first;
+    set_state(key, KEY_TRYING);
+}
+
+/* The first entry can never be published: acks.c moves it to the dead letters, and nothing behind
+ * it is sent before Redis has answered. */
+static void bury(struct key_queue *key)
+{
+    uint32_t index = key_take(key);
+    set_state(key, KEY_BURYING);
+    flow_release_packet(ledger_entry(ledger_of(key), index));
+    acks_owe(key->lane->slot, index);
+}
+
+static void go_on_without_entries(struct key_queue *key)
+{
+    if (key->parked) {
+        set_state(key, KEY_AWAY);
+        lane_read_back(key->lane);
+        return;
+    }
+    key_set_stuck(key, false);
+    end(key);
+}
+
+void key_go_on(struct key_queue *key)
+{
+    if (key->in_flight > 0) {
+        set_state(key, KEY_GATHERING);
+        return;
+    }
+    entry_queue_join(&key->again, &key->waiting, ledger_of(key));
+    key->waiting = key->again;
+    key->again = entry_queue_empty();
+    if (key->waiting.count == 0) {
+        go_on_without_entries(key);
+        return;
+    }
+    const struct entry *first = ledger_entry(ledger_of(key), key->waiting.first);
+    if (first->fault_reason != NULL)
+        bury(key);
+    else if (key->due_ms > net_now_ms())
+        set_state(key, KEY_RESTING);
+    else
+        set_state(key, first->suspect ? KEY_SUSPECT : KEY_READY);
+}
+
+void key_keep(struct key_queue *key, uint32_t index)
+{
+    const struct outlet *outlet = key->outbox->outlet;
+    struct stream_id id = ledger_entry(ledger_of(key), index)->id;
+    if (!key->parked && key->stuck && count_of(key) > 0 &&
+        outlet->keys.stuck_entries >= outlet->credits / PARKING_SHARE) {
+        /* What waits is newer than this one: it goes too. */
+        key->parked = true;
+        key->first_parked = id;
+        drop_waiting(key, 0);
+    }
+    if (key->parked && stream_id_compare(id, key->first_parked) >= 0)
+        flow_forget(key->lane->slot, index);
+    else
+        add_to(key, &key->again, index);
+}
+
+void key_wake(struct outbox *outbox, uint64_t now_ms)
+{
+    if (outbox->resting_due_ms == 0 || now_ms < outbox->resting_due_ms)
+        return;
+    struct key_queue *key = outbox->resting.first, *next;
+    outbox->resting = (struct key_list){NULL, NULL};
+    outbox->resting_due_ms = 0;
+    for (; key != NULL; key = next) {
+        next = key->next;
+        key_go_on(key); /* to rest again, where its time has not come */
+    }
+}
+
+static void begin_again(struct key_queue *key, void *context)
+{
+    if (key->outbox != context)
+        return;
+    bool was_sent = key->state == KEY_SENT || key->state == KEY_TRYING;
+    if (was_sent || (key->state == KEY_GATHERING && key->in_flight == 0))
+        key_go_on(key);
+}
+
+static void for_each(struct key_table *table, const struct lane *lane,
+                     void (*act)(struct key_queue *key, void *context), void *context)
+{
+    for (size_t i = 0; table->count > 0 && i < table->bucket_count; i++) {
+        for (struct key_queue *key = table->buckets[i], *next; key != NULL; key = next) {
+            next = key->next_same;
+            if (lane == NULL || key->lane == lane)
+                act(key, context);
+        }
+    }
+}
+
+void key_rewind(struct outbox *outbox)
+{
+    key_for_outlet(outbox->outlet, begin_again, outbox);
+}
+
+void key_for_outlet(struct outlet *outlet, void (*act)(struct key_queue *key, void *context),
+                    void *context)
+{
+    for_each(&outlet->keys, NULL, act, context);
+}
+
+void key_for_lane(struct lane *lane, void (*act)(struct key_queue *key, void *context),
+                  void *context)
+{
+    for_each(&lane->outlet->keys, lane, act, context);
+}
+
+/* ---- parking ------------------------------------------------------------------------------ */
+
+bool key_parks(struct key_queue *key, struct stream_id id)
+{
+    const struct outlet *outlet = key->outbox->outlet;
+    bool full = key->stuck && count_of(key) > 0 &&
+                outlet->keys.stuck_entries >= outlet->credits / PARKING_SHARE;
+    if (!full && (!key->parked || key->reading_back))
+        return false;
+    if (!key->parked || key->reading_back)
+        key->first_parked = id;
+    key->parked = true;
+    key->reading_back = false;
+    return true;
+}
+
+static void drop_unsent(struct key_queue *key, void *context)
+{
+    (void)context;
+    key->parked = false;
+    key->reading_back = false;
+    uint32_t keep = 0;
+    if (key->in_flight == 0 && key->waiting.count > 0) {
+        /* The first one stays, with its place in a list; and all that its publish settles. */
+        keep = 1;
+        for (uint32_t i = key->waiting.first; key->state == KEY_SENT && i != key->leader;
+             i = ledger_entry(ledger_of(key), i)->next)
+            keep++;
+    }
+    drop_waiting(key, keep);
+}
+
+void key_drop_unsent(struct lane *lane)
+{
+    key_for_lane(lane, drop_unsent, NULL);
+}
+
+static void mark_read_back(struct key_queue *key, void *context)
+{
+    struct stream_id *first = context;
+    key->reading_back = key->parked && key->state == KEY_AWAY;
+    if (key->reading_back && stream_id_compare(key->first_parked, *first) < 0)
+        *first = key->first_parked;
+}
+
+bool key_begin_read_back(struct lane *lane, struct stream_id *first)
+{
+    const struct stream_id none = {UINT64_MAX, UINT64_MAX};
+    *first = none;
+    key_for_lane(lane, mark_read_back, first);
+    return stream_id_compare(*first, none) != 0;
+}
+
+static void unmark_read_back(struct key_queue *key, void *context)
+{
+    (void)context;
+    if (key->reading_back)
+        key->parked = false;
+    key->reading_back = false;
+    if (key->state == KEY_AWAY && !key->parked)
+        key_go_on(key);
+}
+
+void key_end_read_back(struct lane *lane)
+{
+    key_for_lane(lane, unmark_read_back, NULL);
+}
