@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 /* What the word "$" of a probe stands for. */
-enum probe_key { KEY_ID, KEY_LEASE, KEY_STREAM, KEY_DEAD, KEY_NONE };
+enum probe_key { KEY_ID, KEY_LEASE, KEY_STREAM, KEY_DEAD, KEY_TRIES, KEY_NONE };
 
 #define WORDS_MAX 10
 #define NO_CLIENT "9223372036854775807"
@@ -28,10 +28,10 @@ struct check_probe {
 
 static const struct check_probe own_probes[] = {
     {"CLIENT KILL",
-     "fences former owners",
+     "closes the links of former owners (without it a slot waits 2 s whenever it begins)",
      "+client|kill",
      KEY_NONE,
-     false,
+     true,
      {"CLIENT", "KILL", "ID", NO_CLIENT}},
     {"CLIENT UNBLOCK",
      "wakes a waiting read",
@@ -63,8 +63,31 @@ static const struct check_probe own_probes[] = {
     {"HMGET", "reads leases", "+hmget", KEY_LEASE, false, {"HMGET", "$", "holder"}},
     {"HKEYS", "reads leases", "+hkeys", KEY_LEASE, false, {"HKEYS", "$"}},
     {"HSET", "writes leases", "+hset", KEY_LEASE, false, {"HSET", "$", "holder", "-", "odd"}},
-    {"HDEL", "writes leases", "+hdel", KEY_LEASE, false, {"HDEL", "$", "holder"}},
-    {"DEL", "releases leases", "+del", KEY_LEASE, false, {"DEL", "$"}},
+    {"ZADD",
+     "says that this instance lives",
+     "+zadd",
+     KEY_ID,
+     false,
+     {"ZADD", "$", "not-a-number", "-"}},
+    {"ZRANGEBYSCORE",
+     "sees which instances live",
+     "+zrangebyscore",
+     KEY_ID,
+     false,
+     {"ZRANGEBYSCORE", "$", "not-a-number", "0"}},
+    {"ZREMRANGEBYSCORE",
+     "forgets instances that are gone",
+     "+zremrangebyscore",
+     KEY_ID,
+     false,
+     {"ZREMRANGEBYSCORE", "$", "not-a-number", "0"}},
+    {"ZREM",
+     "tells the others that this instance ends",
+     "+zrem",
+     KEY_ID,
+     false,
+     {"ZREM", "$", "nemogate-check"}},
+    {"HDEL", "releases leases", "+hdel", KEY_LEASE, false, {"HDEL", "$", "holder"}},
 };
 
 static const struct check_probe stream_probes[] = {
@@ -105,6 +128,18 @@ static const struct check_probe stream_probes[] = {
      false,
      {"XRANGE", "$", "not-an-id", "+"}},
     {"XADD", "writes dead letters", "+xadd", KEY_DEAD, false, {"XADD", "$", "not-an-id", "f", "v"}},
+    {"HINCRBY",
+     "counts how often an entry that may be poison was tried",
+     "+hincrby",
+     KEY_TRIES,
+     true,
+     {"HINCRBY", "$", "check", "not-a-number"}},
+    {"EXPIRE",
+     "lets that count end by itself",
+     "+expire",
+     KEY_TRIES,
+     true,
+     {"EXPIRE", "$", "not-a-number"}},
     {"XINFO GROUPS",
      "sees what all groups have acknowledged",
      "+xinfo|groups",
@@ -162,6 +197,8 @@ static void say_no_key(struct check_redis *check, const struct check_probe *prob
         snprintf(pattern, sizeof pattern, "%s", check->config->redis.streams[check->next_round]);
     else if (probe->key == KEY_DEAD)
         snprintf(pattern, sizeof pattern, "nemo:*:dead");
+    else if (probe->key == KEY_TRIES)
+        snprintf(pattern, sizeof pattern, "nemo:*:tries");
     else
         snprintf(pattern, sizeof pattern, "nemogate:{%s}:*", check->config->redis.group);
     check_say(check->part, CHECK_FAILED,
@@ -284,7 +321,9 @@ static bool set_stream_keys(struct check_redis *check)
     const char *pattern = check->config->redis.streams[check->next_round];
     free(check->keys[KEY_STREAM]);
     free(check->keys[KEY_DEAD]);
+    free(check->keys[KEY_TRIES]);
     check->keys[KEY_DEAD] = NULL;
+    check->keys[KEY_TRIES] = NULL;
     check->keys[KEY_STREAM] = name_for(check, pattern);
     if (check->keys[KEY_STREAM] == NULL)
         return false;
@@ -295,8 +334,11 @@ static bool set_stream_keys(struct check_redis *check)
     if (asprintf(&check->keys[KEY_DEAD], "nemo:{%.*s}:dead", (int)site.length,
                  (const char *)site.data) < 0)
         check->keys[KEY_DEAD] = NULL;
+    if (asprintf(&check->keys[KEY_TRIES], "nemo:{%.*s}:tries", (int)site.length,
+                 (const char *)site.data) < 0)
+        check->keys[KEY_TRIES] = NULL;
     check->keys_refused &= ~(1u << KEY_STREAM);
-    return check->keys[KEY_DEAD] != NULL;
+    return check->keys[KEY_DEAD] != NULL && check->keys[KEY_TRIES] != NULL;
 }
 
 static void end_rights(struct check_redis *check)

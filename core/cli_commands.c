@@ -66,12 +66,8 @@ static const struct cli_option JSON = {
 };
 
 static const struct cli_option SET = {
-    "--set",
-    CLI_NUMBER,
-    PLACE(set_slots),
-    "N",
-    "a number from 1",
-    "keep this number of slots, and the configuration's connections",
+    "--set", CLI_NUMBER,        PLACE(set_slots),
+    "N",     "a number from 1", "keep this number of slots, and the configuration's connections",
 };
 
 /* ---- commands ------------------------------------------------------------------------------ */

@@ -22,11 +22,12 @@ static bool add_site(struct letters *letters, struct bytes name)
         letters->sites = more;
         letters->site_capacity = capacity;
     }
-    struct letters_site site = {.name = strndup((const char *)name.data, name.length)};
-    if (site.name == NULL)
+    struct letters_site *site = &letters->sites[letters->site_count];
+    site->name = strndup((const char *)name.data, name.length);
+    if (site->name == NULL)
         return false;
-    snprintf(site.key, sizeof site.key, "nemo:{%s}:dead", site.name);
-    letters->sites[letters->site_count++] = site;
+    snprintf(site->key, sizeof site->key, "nemo:{%s}:dead", site->name);
+    letters->site_count++;
     return true;
 }
 

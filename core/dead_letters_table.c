@@ -14,7 +14,7 @@ struct column {
 
 static const struct column COLUMNS[COLUMN_COUNT] = {
     [COLUMN_SITE] = {"SITE", 6, false},       [COLUMN_ID] = {"ID", 0, false},
-    [COLUMN_WHEN] = {"WHEN (UTC)", 0, false}, [COLUMN_REASON] = {"REASON", 12, false},
+    [COLUMN_WHEN] = {"WHEN (UTC)", 0, false}, [COLUMN_REASON] = {"REASON", 17, false},
     [COLUMN_STREAM] = {"STREAM", 6, false},   [COLUMN_ORIGINAL] = {"ORIGINAL ID", 0, false},
     [COLUMN_TOPIC] = {"TOPIC", 10, false},    [COLUMN_KEY] = {"KEY", 8, false},
     [COLUMN_SIZE] = {"SIZE", 0, true},
@@ -43,6 +43,13 @@ static struct bytes short_stream(struct bytes stream, const char *site)
     return stream;
 }
 
+/* "11-14 22:13" of "2023-11-14 22:13:20" */
+static struct bytes short_time(const char *when)
+{
+    bool is_date = strlen(when) == 19 && when[4] == '-';
+    return is_date ? (struct bytes){(const uint8_t *)when + 5, 11} : bytes_of(when);
+}
+
 void letters_row_fill(struct letters_row *row, const char *site, const struct letter *letter)
 {
     char id[STREAM_ID_TEXT], when[LETTERS_TIME_TEXT], size[LETTERS_NUMBER_TEXT];
@@ -50,11 +57,9 @@ void letters_row_fill(struct letters_row *row, const char *site, const struct le
     letter_entry(letter, &entry);
     stream_id_format(letter->id, id);
     letters_format_time(letter->id.ms, when);
-    if (strlen(when) > 16 && when[4] == '-')
-        when[16] = '\0'; /* without seconds */
     set_cell(row, COLUMN_SITE, bytes_of(site));
     set_cell(row, COLUMN_ID, bytes_of(id));
-    set_cell(row, COLUMN_WHEN, bytes_of(when));
+    set_cell(row, COLUMN_WHEN, short_time(when));
     set_cell(row, COLUMN_REASON, letter->reason);
     set_cell(row, COLUMN_STREAM, short_stream(letter->stream, site));
     set_cell(row, COLUMN_ORIGINAL, letter->original);

@@ -82,7 +82,9 @@ size_t letters_cell(struct bytes text, size_t columns, char *cell)
     if (at == text.length || columns == 0)
         return used;
     /* The ~ takes the place of what stood in the last column. */
-    strcpy(used < columns ? end : last, "~");
+    end = used < columns ? end : last;
+    *end++ = '~';
+    *end = '\0';
     size_t result = 0;
     for (const char *c = cell; *c != '\0'; c++)
         result += ((uint8_t)*c & 0xc0) != 0x80;

@@ -10,6 +10,10 @@
 #include <stdlib.h>
 
 #define PAGE "1000"
+/* A page costs Redis up to a millisecond, whatever it holds: where there are very many keys a pass
+ * takes longer than the interval, so that looking for streams never costs more than a few
+ * hundredths of its time. */
+#define PAGE_MIN_MS 50u
 
 struct discovery {
     const struct config *config;
@@ -119,6 +123,8 @@ static void wait_for_next_page(struct discovery *d)
     uint32_t ms = 0;
     if (d->first_pass_done)
         ms = d->config->redis.discovery_interval_ms / (d->last_pages > 0 ? d->last_pages : 1);
+    if (d->first_pass_done && ms < PAGE_MIN_MS)
+        ms = PAGE_MIN_MS;
     struct timeval delay = {ms / 1000, (suseconds_t)(ms % 1000) * 1000};
     event_add(d->next_page, &delay);
 }

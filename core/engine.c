@@ -372,6 +372,18 @@ static void close_engine(struct engine *engine)
     free(engine->link_name);
 }
 
+/* Only MQTT 5 has reason codes in its PUBACKs. */
+static void warn_of_old_protocol(const struct config *config, const struct log *log)
+{
+    for (size_t i = 0; i < config->broker_count; i++)
+        if (config->brokers[i].protocol == CONFIG_PROTOCOL_3_1_1)
+            log_event(
+                log, LOG_WARNING,
+                "with MQTT 3.1.1 a broker cannot say that it has refused a message: what its "
+                "access rules, quotas or limits refuse is lost without a word; use protocol: 5",
+                LOG_TEXT("broker", config->brokers[i].name));
+}
+
 int engine_run(const struct config *config, const struct log *log)
 {
     struct engine engine = {.config = config, .log = log, .exit_code = 1};
@@ -381,13 +393,15 @@ int engine_run(const struct config *config, const struct log *log)
         log_event(log, LOG_INFO, "starting", LOG_TEXT("version", NEMOGATE_VERSION),
                   LOG_TEXT("instance", config->instance), LOG_INT("shards", config->shards),
                   LOG_INT("slots", config->slots));
+        warn_of_old_protocol(config, log);
         redis_link_start(engine.link);
         event_base_dispatch(engine.net.base);
         join_shards(&engine, &counts);
         log_event(log, LOG_INFO, "stopped", LOG_INT("read", counts.read),
                   LOG_INT("published", counts.published), LOG_INT("settled", counts.settled),
                   LOG_INT("acked", counts.acked), LOG_INT("dead_letters", counts.dead_letters),
-                  LOG_INT("stays_pending", engine.pending));
+                  LOG_INT("refused", counts.refused), LOG_INT("coalesced", counts.coalesced),
+                  LOG_INT("expired", counts.expired), LOG_INT("stays_pending", engine.pending));
     }
     close_engine(&engine);
     return engine.exit_code;

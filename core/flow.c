@@ -201,6 +201,10 @@ static bool may_send(struct outbox *outbox, uint64_t now_ms)
     struct outlet *outlet = outbox->outlet;
     if (outlet->paused_until_ms != 0 && !refusal_may_probe(outbox, now_ms))
         return false;
+    /* After a connection was lost without any answer the next one begins with one publish, and each
+     * answer allows one more: so the one that may be the cause comes to be the head. */
+    if (outbox->allowed > 0 && mqtt_conn_unsettled(outbox->conn) >= outbox->allowed)
+        return false;
     return !is_kept_for_suspect(outbox) && has_waiting(outbox) && rate_allows(outlet, now_ms);
 }
 
@@ -355,6 +359,8 @@ static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, u
     const struct entry *entry = ledger_entry(&outlet->slot->ledger, index);
     outbox->answered = true;
     outbox->losses = 0;
+    if (outbox->allowed > 0 && ++outbox->allowed > outbox->outlet->conn_config.inflight)
+        outbox->allowed = 0;
     if (reason_code < MQTT_REASON_UNSPECIFIED_ERROR)
         refusal_note_accepted(outlet, entry->key_hash);
     if (!entry->apart) {

@@ -266,6 +266,13 @@ void key_not_ready(struct key_queue *key)
     key_go_on(key);
 }
 
+void key_next_suspect(struct outbox *outbox)
+{
+    struct key_queue *first = outbox->suspects.first;
+    list_take(&outbox->suspects, first);
+    list_append(&outbox->suspects, first);
+}
+
 void key_trying(struct key_queue *key)
 {
     list_take(&key->outbox->suspects, key);

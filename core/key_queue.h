@@ -89,6 +89,8 @@ void key_sent(struct key_queue *key, uint32_t leader);
 /* The first of the ready keys has turned out not to be: it goes on. */
 void key_not_ready(struct key_queue *key);
 void key_trying(struct key_queue *key);
+/* The first suspect goes to the end of the list. There must be one. */
+void key_next_suspect(struct outbox *outbox);
 void key_set_stuck(struct key_queue *key, bool stuck);
 /* Takes the first entry out. There must be one. */
 uint32_t key_take(struct key_queue *key);

@@ -52,6 +52,7 @@ struct lane *lane_new(struct slot *slot, const char *name, bool late)
         return NULL;
     }
     lane->slot = slot;
+    lane->turn.lane = lane;
     lane->late = late;
     lane->route = route;
     lane->outlet = &slot->outlets[route->broker];
@@ -89,7 +90,7 @@ static void quarantine_for(struct lane *lane, const char *what, struct bytes rep
     uint64_t held_back, now = net_now_ms();
     lane->state = LANE_QUARANTINED;
     lane->retry_ms = now + interval;
-    lane_set_hot(lane, false);
+    reading_leave(lane);
     if (log_limit_pass(&lane->trouble, now, TROUBLE_PERIOD_MS, &held_back))
         log_event(&slot->log, LOG_ERROR,
                   "a stream cannot be read; it is left alone and tried again",
@@ -174,7 +175,7 @@ static void start_read_back(struct lane *lane)
     lane->back_wanted = false;
     if (!key_begin_read_back(lane, &first))
         return;
-    lane_set_hot(lane, false);
+    reading_leave(lane);
     lane->looks_for_suspects = true;
     start_history(lane, stream_id_before(first));
     reading_wake(lane->slot);
@@ -213,7 +214,7 @@ static void finish_history(struct lane *lane)
             return;
     }
     lane->state = LANE_LIVE;
-    lane_set_hot(lane, true); /* the first read for new entries does not block */
+    reading_join(lane); /* the first read for new entries does not block */
     reading_wake(lane->slot);
     trim_note(lane, 0);
 }
@@ -305,7 +306,7 @@ void lane_read_again(struct lane *lane)
 {
     /* All that was taken lies before lane->last: none of it is named again. */
     forget_alive(lane);
-    lane_set_hot(lane, false);
+    reading_leave(lane);
     lane->state = LANE_HISTORY;
     lane->slot->lanes_waiting = true;
 }
@@ -316,7 +317,7 @@ void lane_hold(struct lane *lane)
     flow_drop_unsent(lane);
     if (lane->state != LANE_LIVE && lane->state != LANE_HISTORY)
         return; /* it is beginning, and is held before its history */
-    lane_set_hot(lane, false);
+    reading_leave(lane);
     lane->state = LANE_HELD;
 }
 
@@ -469,11 +470,4 @@ void lane_begin(struct lane *lane)
 {
     lane->begun_ms = net_now_ms();
     ask_for_summary(lane);
-}
-
-void lane_set_hot(struct lane *lane, bool hot)
-{
-    if (lane->hot != hot)
-        lane->slot->hot_lanes += hot ? 1 : (size_t)-1;
-    lane->hot = hot;
 }

@@ -101,14 +101,28 @@ static void on_noted(void *context, const struct redis_value *reply)
     publish_alone(outbox);
 }
 
+/* Until the connection has shown that it works a crash or a loss proves nothing: the try is not
+ * noted before. Any of the suspects may be the one to show it: not always the same begins. */
+static void try_unproven(struct outbox *outbox)
+{
+    for (uint64_t turns = net_now_us() % 4; turns > 0; turns--)
+        key_next_suspect(outbox);
+    outbox->trying = outbox->suspects.first;
+    key_trying(outbox->trying);
+    publish_alone(outbox);
+}
+
 void poison_try(struct outbox *outbox)
 {
-    struct key_queue *key = outbox->suspects.first;
-    outbox->trying = key;
+    if (!outbox->answered) {
+        try_unproven(outbox);
+        return;
+    }
+    outbox->trying = outbox->suspects.first;
     outbox->try_noted = true;
     outbox->try_asks++;
-    key_trying(key);
-    note(key, "1", on_noted);
+    key_trying(outbox->trying);
+    note(outbox->trying, "1", on_noted);
 }
 
 void poison_answered(struct key_queue *key)
@@ -229,6 +243,8 @@ void poison_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
     /* The broker has not said which one was too large: the largest, if any. */
     if (is_too_large(loss))
         search.largest->suspect = true;
+    if (!outbox->answered)
+        outbox->allowed = 1;
     bool same = outbox->losses > 0 && outbox->lost_head_lane == search.first->lane &&
                 stream_id_compare(outbox->lost_head, search.first->id) == 0;
     outbox->losses = same ? outbox->losses + 1 : 1;

@@ -1,12 +1,14 @@
 /*
  * What a slot reads and when. A read names lanes and reserves room for COUNT entries of each until
- * its reply, so that nothing is ever read without a place for it. While a lane is hot (its last
- * reply was full) two reads are outstanding and none blocks; when all are cold one read of all
- * lanes is parked in Redis, so that a new entry comes at once.
+ * its reply, so that nothing is ever read without a place for it. Lanes whose last read was full
+ * are hot: two reads of them are outstanding and none blocks. At the others the slot looks again
+ * and again, all in turn; when nothing comes one read of all of them is parked in Redis, so that a
+ * new entry comes at once.
  */
 #include "core/slot_private.h"
 
 #include <assert.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,8 +17,18 @@
 /* Where a parked read cannot name every lane it is cut short, so that the others get their turn. */
 #define BLOCK_PART_MS 50u
 #define BLOCK_BESIDE_HOT_MS 5u
-/* Every so many reads of hot lanes all lanes are read. */
-#define SWEEP_EVERY 4u
+
+/* To name a stream costs Redis one or two microseconds, and twice that in a read that is parked,
+ * whether there is an entry or not. All slots together may use an eighth or so of its time for
+ * that: a slot that has looked at many lanes waits before it looks again, and parks a read only
+ * when it has looked at all of them a few times in vain. */
+#define LOOK_US_PER_LANE 10u
+#define LOOK_MIN_US 2000u /* what is less is not waited for, but beside hot lanes */
+#define LOOK_IN_VAIN 3u
+#define LOOK_QUIET                                                                                 \
+    4u /* so many times slower when nothing comes, and not all lanes can be named                  \
+        */
+#define LOOK_COUNT_MAX 16u
 
 struct bytes *slot_arguments(struct slot *slot, size_t count)
 {
@@ -135,33 +147,145 @@ static void on_entry(void *context, const struct redis_entry *entry)
 
 const struct redis_stream_sink reading_sink = {on_stream, on_entry};
 
+/* ---- choosing ----------------------------------------------------------------------------- */
+
+/* Under load a lane waits until a good part of its outlet's room is free: many small reads cost
+ * more. Room that a history waits for is left to it. */
+static bool worth_reading(const struct outlet *outlet)
+{
+    return !outlet->wanted &&
+           outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4 &&
+           outlet->bytes <= outlet->bytes_max - outlet->bytes_max / 4 && reading_room(outlet) > 0;
+}
+
+/* How many entries the next read may ask of an outlet. A read of hot lanes leaves half of the room
+ * to the one behind it, and some to the lanes that are not hot. */
+static size_t budget_of(const struct outlet *outlet, bool hot)
+{
+    size_t room = reading_room(outlet);
+    if (!hot)
+        return room;
+    if (!worth_reading(outlet))
+        return 0;
+    size_t kept = room / 2 < outlet->credits / 8 ? room / 2 : outlet->credits / 8;
+    return (room - kept + 1) / 2;
+}
+
+/* Sets the budgets; returns the least of those that are not 0, or 0. */
+static size_t set_budgets(struct slot *slot, bool hot)
+{
+    size_t least = 0;
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
+        struct outlet *outlet = &slot->outlets[i];
+        outlet->budget = outlet->pool == NULL ? 0 : budget_of(outlet, hot);
+        if (outlet->budget > 0 && (least == 0 || outlet->budget < least))
+            least = outlet->budget;
+    }
+    return least;
+}
+
+static bool is_budget_left(const struct slot *slot, size_t count)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++)
+        if (slot->outlets[i].budget >= count)
+            return true;
+    return false;
+}
+
+/* Chooses lanes of the rotation, most at most, as far as there is room for per_lane_max or less of
+ * each; false: there is none. Those without room keep their place at its beginning. */
+static bool choose(struct slot *slot, struct read_op *op, struct rotation *from,
+                   unsigned per_lane_max, size_t most)
+{
+    op->from = from;
+    op->lane_count = 0;
+    if (from->count == 0)
+        return false;
+    size_t share =
+        set_budgets(slot, from == &slot->hot) / (from->count < most ? from->count : most);
+    op->per_lane = share > per_lane_max ? per_lane_max : share < 1 ? 1 : (unsigned)share;
+    struct turn *turn = from->first;
+    for (size_t i = from->count; i > 0 && op->lane_count < most; i--) {
+        struct turn *next = turn->next;
+        struct outlet *outlet = turn->lane->outlet;
+        if (outlet->budget >= op->per_lane) {
+            outlet->budget -= op->per_lane;
+            op->lanes[op->lane_count++] = turn->lane;
+            rotation_put(from, turn);
+        } else if (!is_budget_left(slot, op->per_lane)) {
+            break;
+        }
+        turn = next;
+    }
+    return op->lane_count > 0;
+}
+
+void reading_join(struct lane *lane)
+{
+    rotation_put(&lane->slot->hot, &lane->turn);
+}
+
+void reading_leave(struct lane *lane)
+{
+    rotation_leave(&lane->turn);
+}
+
 /* ---- asking ------------------------------------------------------------------------------- */
 
-static void begin_again(struct read_op *op)
+static void begin_again(struct lane *lane)
 {
-    for (size_t i = 0; i < op->lane_count; i++) {
-        struct lane *lane = op->lanes[i];
-        if (lane->state != LANE_LIVE)
-            continue;
-        lane->state = LANE_NEW;
-        lane_set_hot(lane, false);
-        lane->slot->lanes_waiting = true;
-    }
+    reading_leave(lane);
+    lane->state = LANE_NEW;
+    lane->slot->lanes_waiting = true;
+}
+
+/* An error of Redis names no lane, and nothing has been delivered: the guilty one is looked for by
+ * reads of half as many lanes, and begins again by itself. */
+static void suspect(struct slot *slot, const struct read_op *op)
+{
+    size_t part = op->lane_count / 2;
+    if (slot->suspects.count == 0 || part < slot->suspect_part)
+        slot->suspect_part = part;
+    for (size_t i = 0; i < op->lane_count; i++)
+        if (op->lanes[i]->state == LANE_LIVE) {
+            if (op->lane_count == 1)
+                begin_again(op->lanes[i]);
+            else
+                rotation_put(&slot->suspects, &op->lanes[i]->turn);
+        }
+    if (slot->suspect_part == 0)
+        slot->suspect_part = 1;
+}
+
+static void note_look(struct slot *slot, const struct read_op *op, size_t entries)
+{
+    slot->looked_us = net_now_us();
+    slot->looked_lanes = op->lane_count;
+    slot->vain = entries > 0 ? 0 : slot->vain + op->lane_count;
 }
 
 static void on_read(void *context, const struct redis_value *reply)
 {
     struct slot *slot = context;
     struct read_op *op = slot->ops_first;
-    if (reply != NULL && reply->type != REDIS_ERROR)
-        for (size_t i = 0; i < op->lane_count; i++)
-            if (op->lanes[i]->state == LANE_LIVE)
-                lane_set_hot(op->lanes[i], op->lanes[i]->received >= op->per_lane);
+    bool failed = reply != NULL && reply->type == REDIS_ERROR;
     reading_answered(slot, op);
-    /* An error names no lane: each begins again by itself, and the guilty one is found by its own
-     * commands while its neighbours go on. */
-    if (reply != NULL && reply->type == REDIS_ERROR)
-        begin_again(op);
+    if (reply == NULL)
+        return;
+    if (op->from == &slot->cold)
+        note_look(slot, op, reply->type == REDIS_ARRAY ? reply->count : 0);
+    if (failed) {
+        suspect(slot, op);
+        return;
+    }
+    if (op->from == &slot->suspects)
+        slot->suspect_part = op->lane_count * 2;
+    for (size_t i = 0; i < op->lane_count; i++) {
+        struct lane *lane = op->lanes[i];
+        struct rotation *to = lane->received >= op->per_lane ? &slot->hot : &slot->cold;
+        if (lane->state == LANE_LIVE && lane->turn.in != to)
+            rotation_put(to, &lane->turn);
+    }
 }
 
 static bool grow_lanes(struct slot *slot, struct read_op *op)
@@ -174,67 +298,6 @@ static bool grow_lanes(struct slot *slot, struct read_op *op)
     op->lanes = more;
     op->lane_capacity = slot->lane_capacity;
     return true;
-}
-
-enum choice { CHOOSE_HOT, CHOOSE_COLD, CHOOSE_ALL };
-
-/* Under load a lane waits until a good part of its outlet's room is free: many small reads cost
- * more. Room that a history waits for is left to it. */
-static bool worth_reading(const struct outlet *outlet)
-{
-    return !outlet->wanted &&
-           outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4 &&
-           outlet->bytes <= outlet->bytes_max - outlet->bytes_max / 4 && reading_room(outlet) > 0;
-}
-
-static bool may_read(const struct outlet *outlet, bool hot)
-{
-    return hot ? worth_reading(outlet) : reading_room(outlet) > 0;
-}
-
-/* The room of the outlet that has least of it, among those that may be read. */
-static size_t least_room(const struct slot *slot, enum choice choice)
-{
-    size_t least = COUNT_MAX * slot->lane_count * 4;
-    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
-        const struct outlet *outlet = &slot->outlets[i];
-        if (outlet->pool == NULL || !may_read(outlet, choice == CHOOSE_HOT))
-            continue;
-        size_t room = reading_room(outlet);
-        least = room < least ? room : least;
-    }
-    return least;
-}
-
-static bool is_chosen(const struct lane *lane, enum choice choice, size_t count)
-{
-    if (lane->state != LANE_LIVE || (lane->hot && choice == CHOOSE_COLD) ||
-        (!lane->hot && choice == CHOOSE_HOT))
-        return false;
-    return may_read(lane->outlet, lane->hot) && reading_room(lane->outlet) >= count;
-}
-
-/* Chooses the lanes of a read, from the rotation on; false when none has room. */
-static bool choose_lanes(struct slot *slot, struct read_op *op, enum choice choice)
-{
-    size_t candidates = choice == CHOOSE_HOT ? slot->hot_lanes : slot->lane_count;
-    size_t share = least_room(slot, choice) / (candidates * (slot->hot_lanes > 0 ? 2 : 1) + 1);
-    size_t first = slot->rotation, last = first;
-    op->per_lane = share > COUNT_MAX ? COUNT_MAX : share < 1 ? 1 : (unsigned)share;
-    op->lane_count = 0;
-    for (size_t i = 0; i < slot->lane_count; i++) {
-        struct lane *lane = slot->lanes[(first + i) % slot->lane_count];
-        if (!is_chosen(lane, choice, op->per_lane))
-            continue;
-        lane->outlet->reserved += op->per_lane; /* for the lanes chosen after it */
-        op->lanes[op->lane_count++] = lane;
-        last = first + i;
-    }
-    for (size_t i = 0; i < op->lane_count; i++)
-        op->lanes[i]->outlet->reserved -= op->per_lane;
-    /* The next read begins behind the last lane that found room in this one. */
-    slot->rotation = (last + 1) % slot->lane_count;
-    return op->lane_count > 0;
 }
 
 static void send_read(struct slot *slot, struct read_op *op, uint32_t block_ms)
@@ -260,12 +323,58 @@ static void send_read(struct slot *slot, struct read_op *op, uint32_t block_ms)
     redis_link_read(slot->read_link, arguments, n, block_ms, on_read, slot);
 }
 
-/* Reads the hot lanes that have room, and every few times all lanes beside them. */
+/* ---- when --------------------------------------------------------------------------------- */
+
+static uint64_t pace_us(const struct slot *slot, size_t lanes)
+{
+    return (uint64_t)lanes * slot->setting.config->slots * LOOK_US_PER_LANE;
+}
+
+/* So many lanes that they are looked at a few times before a read is parked. */
+static bool are_many(const struct slot *slot, size_t lanes)
+{
+    return pace_us(slot, lanes) > LOOK_MIN_US;
+}
+
+static bool is_quiet(const struct slot *slot)
+{
+    return slot->vain >= LOOK_IN_VAIN * slot->cold.count;
+}
+
+/* When to look next. */
+static uint64_t look_due_us(const struct slot *slot, bool beside_hot)
+{
+    uint64_t pace = pace_us(slot, slot->looked_lanes);
+    if (beside_hot)
+        return slot->looked_us + (pace > LOOK_MIN_US ? pace : LOOK_MIN_US);
+    if (!are_many(slot, slot->cold.count))
+        return 0;
+    if (!is_quiet(slot))
+        return slot->looked_us + pace;
+    return slot->looked_lanes < slot->cold.count ? slot->looked_us + LOOK_QUIET * pace : 0;
+}
+
 static bool read_hot(struct slot *slot, struct read_op *op)
 {
-    if (slot->hot_lanes == 0 || !choose_lanes(slot, op, CHOOSE_HOT))
+    if (!choose(slot, op, &slot->hot, COUNT_MAX, slot->hot.count))
         return false;
-    if (++slot->hot_turns % SWEEP_EVERY == 0 && !choose_lanes(slot, op, CHOOSE_ALL))
+    send_read(slot, op, 0);
+    return true;
+}
+
+static bool read_suspects(struct slot *slot, struct read_op *op)
+{
+    if (!choose(slot, op, &slot->suspects, 1, slot->suspect_part))
+        return false;
+    send_read(slot, op, 0);
+    return true;
+}
+
+/* A look that is due while hot lanes are read: it goes before them. */
+static bool look_beside_hot(struct slot *slot, struct read_op *op)
+{
+    if (slot->hot.count == 0 || slot->cold.count == 0 || net_now_us() < look_due_us(slot, true) ||
+        !choose(slot, op, &slot->cold, LOOK_COUNT_MAX, slot->cold.count))
         return false;
     send_read(slot, op, 0);
     return true;
@@ -281,16 +390,34 @@ static bool is_moving(const struct slot *slot)
     return false;
 }
 
-/* Parks a read of the cold lanes that have room. While hot lanes wait for room it is a short one:
- * they can only be read when it is over. */
-static bool park_read(struct slot *slot, struct read_op *op)
+static uint32_t block_ms(const struct slot *slot, const struct read_op *op)
 {
-    if (!choose_lanes(slot, op, CHOOSE_COLD))
+    bool all = slot->hot.count + slot->suspects.count == 0 && op->lane_count == slot->cold.count;
+    if (are_many(slot, slot->cold.count))
+        return all && is_quiet(slot) ? BLOCK_MS : 0;
+    /* Hot lanes can only be read when it is over. */
+    return all                                      ? BLOCK_MS
+           : slot->hot.count > 0 && is_moving(slot) ? BLOCK_BESIDE_HOT_MS
+                                                    : BLOCK_PART_MS;
+}
+
+/* Nothing is outstanding, and no hot lane has room: looks at the others, or parks a read of them.
+ */
+static bool rest(struct slot *slot, struct read_op *op)
+{
+    if (slot->cold.count == 0)
         return false;
-    send_read(slot, op,
-              op->lane_count == slot->lane_count       ? BLOCK_MS
-              : slot->hot_lanes > 0 && is_moving(slot) ? BLOCK_BESIDE_HOT_MS
-                                                       : BLOCK_PART_MS);
+    uint64_t now = net_now_us(), due = look_due_us(slot, false);
+    if (now < due) {
+        struct timeval wait = {(time_t)((due - now) / 1000000),
+                               (suseconds_t)((due - now) % 1000000)};
+        if (!event_pending(slot->look, EV_TIMEOUT, NULL))
+            event_add(slot->look, &wait);
+        return false;
+    }
+    if (!choose(slot, op, &slot->cold, COUNT_MAX, slot->cold.count))
+        return false;
+    send_read(slot, op, block_ms(slot, op));
     return true;
 }
 
@@ -298,16 +425,19 @@ static bool read_more(struct slot *slot)
 {
     struct read_op *op = !slot->reads[0].busy ? &slot->reads[0] : &slot->reads[1];
     const struct read_op *other = op == &slot->reads[0] ? &slot->reads[1] : &slot->reads[0];
-    if (op->busy || (other->busy && other->blocking) || slot->lane_count == 0 ||
-        !grow_lanes(slot, op))
+    if (op->busy || (other->busy && other->blocking) || !grow_lanes(slot, op))
         return false;
-    return read_hot(slot, op) || (!other->busy && park_read(slot, op));
+    const struct rotation *beside = other->busy ? other->from : NULL;
+    return (beside != &slot->suspects && read_suspects(slot, op)) ||
+           (beside != &slot->cold && look_beside_hot(slot, op)) || read_hot(slot, op) ||
+           (beside == NULL && rest(slot, op));
 }
 
 /* Lanes that are to begin, to go on with their history, or to be tried again. */
 static void serve_waiting(struct slot *slot)
 {
     uint64_t now = net_now_ms();
+    bool begun = false;
     slot->lanes_waiting = false;
     for (size_t i = 0; i < slot->setting.config->broker_count; i++)
         slot->outlets[i].wanted = false;
@@ -317,21 +447,24 @@ static void serve_waiting(struct slot *slot)
             lane->state = LANE_NEW;
         if (lane->state == LANE_NEW) {
             lane_begin(lane);
+            begun = true;
         } else if (lane->state == LANE_HISTORY && !lane->history.busy && !lane_read_history(lane)) {
             lane->outlet->wanted = true;
             slot->lanes_waiting = true;
         }
     }
+    if (begun)
+        reading_wake(slot); /* their commands wait behind it */
 }
 
 void reading_begin(struct slot *slot)
 {
     for (size_t i = 0; i < slot->lane_count; i++) {
-        slot->lanes[i]->state = LANE_NEW;
+        begin_again(slot->lanes[i]);
         slot->lanes[i]->cut = false;
-        lane_set_hot(slot->lanes[i], false);
     }
     slot->lanes_waiting = true;
+    slot->vain = 0;
 }
 
 void reading_refill(struct slot *slot)
@@ -342,6 +475,14 @@ void reading_refill(struct slot *slot)
         serve_waiting(slot);
     while (read_more(slot))
         continue;
+}
+
+/* The end of the turn reads. */
+void reading_on_look(int fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    (void)context;
 }
 
 static void on_woken(void *context, const struct redis_value *reply)

@@ -10,6 +10,7 @@
 #include "core/key_queue.h"
 #include "core/lease.h"
 #include "core/ledger.h"
+#include "core/rotation.h"
 #include "core/slot.h"
 #include "transport/mqtt_pool.h"
 
@@ -34,9 +35,10 @@ struct read_op {
     struct lane **lanes; /* those named, in that order */
     size_t lane_count;
     size_t lane_capacity;
-    size_t position;   /* the lane whose entries are coming */
-    unsigned per_lane; /* COUNT: reserved for each lane until the answer */
-    bool history;      /* else it asks for new entries */
+    const struct rotation *from; /* that the lanes were chosen from; NULL: a history */
+    size_t position;             /* the lane whose entries are coming */
+    unsigned per_lane;           /* COUNT: reserved for each lane until the answer */
+    bool history;                /* else it asks for new entries */
     bool blocking;
     bool busy;
 };
@@ -70,7 +72,7 @@ struct lane {
     const struct config_route *route;
     struct outlet *outlet;
     enum lane_state state;
-    bool hot;          /* its last read was full: there is more */
+    struct turn turn;  /* LANE_LIVE: in one of the slot's rotations */
     bool late;         /* found after the first look for streams: it is read from its beginning */
     bool had_group;    /* its group has been seen: one that is gone is made again from 0 */
     size_t received;   /* entries of the read that is being answered */
@@ -130,6 +132,7 @@ struct outbox {
     bool try_noted;       /* Redis counts it */
     uint64_t try_sent_ms; /* 0: not yet */
     unsigned losses;      /* in a row, of the same head, without an answer in between */
+    size_t allowed;       /* publishes in flight, after a loss without an answer; 0: the window */
     struct stream_id lost_head;
     const struct lane *lost_head_lane;
     struct batch_pool *batches; /* entries of an outbox settle in order, and so its blocks empty */
@@ -173,6 +176,7 @@ struct outlet {
     size_t reserved; /* entries that outstanding reads may bring */
     size_t bytes;    /* encoded entries in memory */
     size_t bytes_max;
+    size_t budget;        /* what is left of it for the read that is being made up */
     bool wanted;          /* a lane waits for room for its history: new entries must not take it */
     uint64_t entry_bytes; /* running mean of an encoded entry's size, for choosing COUNT */
     struct key_table keys;
@@ -234,7 +238,6 @@ struct slot {
     size_t lane_count;
     size_t lane_capacity;
     bool lanes_waiting; /* some are to begin, or wait for room for a page of history */
-    size_t hot_lanes;
 
     struct outlet *outlets; /* one per broker of the configuration; pool NULL: not in use */
 
@@ -242,9 +245,15 @@ struct slot {
 
     struct read_op *ops_first; /* reads without an answer */
     struct read_op **ops_last;
-    struct read_op reads[2]; /* for new entries */
-    size_t rotation;         /* the lane that the next read names first */
-    unsigned hot_turns;
+    struct read_op reads[2];  /* for new entries */
+    struct rotation hot;      /* lanes whose last read was full: there is more */
+    struct rotation cold;     /* the other ones that are live */
+    struct rotation suspects; /* Redis has refused a read of them because of one of them */
+    size_t suspect_part;      /* how many of those the next read names at most */
+    struct event *look;       /* wakes the loop when it is time to look at the cold ones */
+    uint64_t looked_us;       /* the last look: when, and at how many */
+    size_t looked_lanes;
+    size_t vain;             /* cold lanes looked at since one of them had an entry */
     bool waking;             /* a CLIENT UNBLOCK is on its way */
     struct bytes *arguments; /* of commands, reused */
     size_t argument_capacity;
@@ -303,7 +312,6 @@ void lane_go_on(struct lane *lane);
 void lane_read_back(struct lane *lane);
 /* Of the page of history that is being read: Redis has delivered it too often. */
 bool lane_is_suspect(const struct lane *lane, struct stream_id id);
-void lane_set_hot(struct lane *lane, bool hot);
 
 /* reading.c */
 /* Makes room for count arguments and returns them. NULL: memory is short. */
@@ -319,10 +327,15 @@ void reading_answered(struct slot *slot, struct read_op *op);
 void reading_begin(struct slot *slot);
 /* Reads as far as there is room. */
 void reading_refill(struct slot *slot);
+/* New entries of the lane are read from now on; or not any more, until it joins again. */
+void reading_join(struct lane *lane);
+void reading_leave(struct lane *lane);
 /* Ends a parked read early. */
 void reading_wake(struct slot *slot);
 /* Forgets all outstanding reads. */
 void reading_forget(struct slot *slot);
+/* It is time to look at the lanes that are not hot. */
+void reading_on_look(int fd, short what, void *context);
 extern const struct redis_stream_sink reading_sink;
 
 /* intake.c */

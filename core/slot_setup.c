@@ -168,7 +168,9 @@ static bool open_tick(struct slot *slot)
     struct timeval period = {ms / 1000, (suseconds_t)(ms % 1000) * 1000};
     slot->tick = event_new(slot->setting.net->base, -1, EV_PERSIST, slot_on_tick, slot);
     slot->lease_retry = event_new(slot->setting.net->base, -1, 0, slot_on_lease_retry, slot);
-    return slot->tick != NULL && slot->lease_retry != NULL && event_add(slot->tick, &period) == 0;
+    slot->look = event_new(slot->setting.net->base, -1, 0, reading_on_look, slot);
+    return slot->tick != NULL && slot->lease_retry != NULL && slot->look != NULL &&
+           event_add(slot->tick, &period) == 0;
 }
 
 struct slot *slot_new(const struct slot_setting *setting)
@@ -209,6 +211,8 @@ void slot_free(struct slot *slot)
         event_free(slot->tick);
     if (slot->lease_retry != NULL)
         event_free(slot->lease_retry);
+    if (slot->look != NULL)
+        event_free(slot->look);
     redis_link_free(slot->read_link);
     redis_link_free(slot->write_link);
     for (size_t i = 0; slot->outlets != NULL && i < slot->setting.config->broker_count; i++)

@@ -24,7 +24,7 @@ for set in "$@"; do
     case $set in
     demo) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}") ;;
     tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-pytest
-                    python3-yaml procps util-linux) ;;
+                    python3-yaml faketime procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git
                    python3 libcriterion-dev) ;;
     package) wanted+=("${build[@]}" dpkg-dev file) ;;

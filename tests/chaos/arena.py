@@ -18,7 +18,7 @@ import redis as redis_py
 from harness import (Gateway, Mosquitto, RecordingBroker, RedisServer, Subscriber, gateway_config,
                      to_yaml, wait_until)
 
-from fault_proxy import FaultProxy
+from fault_proxy import FaultProxy, lasting_port
 from judge import Judge
 from load import Load
 
@@ -139,15 +139,15 @@ class Arena:
 
     def _open(self):
         os.makedirs(self.folder)
-        self.redis = self._keep(RedisServer(self.folder, appendonly=True, args=[
-            "--auto-aof-rewrite-min-size", "64mb"]))
+        self.redis = self._keep(RedisServer(self.folder, appendonly=True, port=lasting_port()))
         self.redis.start()
         if self.kind == "recording":
-            self.broker = self._keep(RecordingBroker(receive_maximum=INFLIGHT)).start()
+            self.broker = self._keep(RecordingBroker(
+                lasting_port(), receive_maximum=INFLIGHT)).start()
             self.broker.answer = self._answer
         else:
             self.broker = self._keep(Mosquitto(
-                self.folder, max_inflight=INFLIGHT, persistence=True, nodelay=True,
+                self.folder, port=lasting_port(), max_inflight=INFLIGHT, persistence=True, nodelay=True,
                 extra=["autosave_on_changes true", "autosave_interval 100000"])).start()
         targets = {}
         for i in range(1, self.options.instances + 1):

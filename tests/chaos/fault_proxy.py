@@ -16,11 +16,27 @@ No byte is changed, and none is lost but with its connection.
 
 import json
 import os
+import random
 import socket
 import sys
 
-from harness import free_port, wait_until
+from harness import wait_until
 from harness.process import Process
+
+
+def lasting_port():
+    """A free loopback port that the kernel gives to no outgoing connection: whoever listens on it may
+    go away and come back."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        lowest = int(f.read().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(min(10000, lowest // 2), lowest)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class FaultProxy(Process):
@@ -29,7 +45,7 @@ class FaultProxy(Process):
     def __init__(self, tmp, targets):
         super().__init__(tmp)
         self.targets = dict(targets)
-        self.ports = {name: free_port() for name in self.targets}
+        self.ports = {name: lasting_port() for name in self.targets}
         self.control_path = os.path.join(self.folder, "control")
         self._control = None
 

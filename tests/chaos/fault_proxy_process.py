@@ -69,7 +69,11 @@ class Path:
         self.name, self.port, self.target = name, port, target
         self.modes = {"up": Mode(), "down": Mode()}
         self.base = 0.0  # seconds that bytes of each direction take always
-        self.listener = None
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", port))
+        self.listener.setblocking(False)
+        self.listening = False
         self.connections = set()
         self.accepted = 0
 
@@ -140,7 +144,7 @@ class Proxy:
 
     def do_refuse(self, path, order):
         if order["on"]:
-            self.close_listener(path)
+            self.stop_listening(path)
         else:
             self.listen(path)
 
@@ -167,20 +171,18 @@ class Proxy:
     # ---- connections
 
     def listen(self, path):
-        if path.listener is not None:
+        if path.listening:
             return
-        path.listener = socket.socket()
-        path.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        path.listener.bind(("127.0.0.1", path.port))
+        path.listening = True
         path.listener.listen(128)
-        path.listener.setblocking(False)
         self.selector.register(path.listener, READ, lambda _mask: self.on_accept(path))
 
-    def close_listener(self, path):
-        if path.listener is not None:
+    def stop_listening(self, path):
+        """The socket stays bound, so that nobody else gets the port meanwhile."""
+        if path.listening:
+            path.listening = False
             self.selector.unregister(path.listener)
-            path.listener.close()
-            path.listener = None
+            path.listener.shutdown(socket.SHUT_RDWR)
 
     def on_accept(self, path):
         try:

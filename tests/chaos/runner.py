@@ -238,7 +238,8 @@ class Runner:
 
     def memory(self):
         """[(instance, most kB in the first third, most kB in the last third)]"""
-        rows, end = [], self.arena.now()
+        rows = []
+        end = max((when for i in self.arena.instances for when, _kb in i.rss), default=0.0)
         for instance in self.arena.instances:
             first = [kb for when, kb in instance.rss if when < end / 3]
             last = [kb for when, kb in instance.rss if when > end * 2 / 3]
@@ -256,4 +257,4 @@ class Runner:
     def write_schedule(self):
         with open(os.path.join(self.arena.folder, "schedule"), "w") as out:
             for done in self.done:
-                out.write(self._line(done) + "\n    " + "; ".join(done.times) + "\n")
+                out.write(f"{self.arena.kind} {done.step}: {'; '.join(done.times)}\n")

@@ -21,5 +21,16 @@ def pending(redis, stream, group="nemogate"):
     return None
 
 
+def owners(client, slots, group="nemogate"):
+    """{slot: instance} of the leases that have not run out. client: of redis-py."""
+    seconds, micros = client.time()
+    now, found = seconds * 1000 + micros // 1000, {}
+    for slot in range(slots):
+        holder, deadline = client.hmget(f"nemogate:{{{group}}}:lease:{slot}", "holder", "deadline")
+        if holder and int(deadline) > now:
+            found[slot] = holder.split("/")[0]
+    return found
+
+
 def is_settled(redis, streams):
     return all(pending(redis, stream) == (0, 0) for stream in streams)

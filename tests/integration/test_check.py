@@ -162,18 +162,19 @@ def test_no_client_kill(things):
     redis, broker = things.redis(), things.recording_broker()
     user = with_user(things, redis, "~* +@all -client|kill")
     code, lines = check(things, gateway_config(redis, broker, redis_changes=user))
-    assert failed(lines) == [
-        f"FAILED   Redis 127.0.0.1:{redis.port}: the user 'gate' may not run CLIENT KILL, which "
-        "fences former owners: give it +client|kill"]
-    assert code == 1
+    said(lines, "warning", f"Redis 127.0.0.1:{redis.port}: the user 'gate' may not run CLIENT KILL, "
+         "which closes the links of former owners (without it a slot waits 2 s whenever it begins): "
+         "give it +client|kill")
+    assert (code, failed(lines)) == (0, [])
 
 
 NEEDED = ("client|id client|kill client|unblock client|setname time get set eval hget hmget hkeys "
-          "hset hdel del xgroup|create xpending xautoclaim xreadgroup xack xrange xadd xinfo|groups "
+          "hset hdel zadd zrangebyscore zremrangebyscore zrem xgroup|create xpending xautoclaim "
+          "xreadgroup xack xrange xadd hincrby expire xinfo|groups "
           "xtrim").split()
-DISPENSABLE = ["client|setname", "xinfo|groups", "xtrim"]
+DISPENSABLE = ["client|kill", "client|setname", "hincrby", "expire", "xinfo|groups", "xtrim"]
 REST = "select info ping scan xlen"
-KEYS = "~nemo:*:events ~nemo:*:dead ~nemogate:{nemogate}:*"
+KEYS = "~nemo:*:events ~nemo:*:dead ~nemo:*:tries ~nemogate:{nemogate}:*"
 
 
 def rules(commands):
@@ -221,12 +222,13 @@ def test_keys_that_are_out_of_reach(things):
     user = with_user(things, redis, "~nemo:*:events +@all")
     redis.client().xadd(STREAM, ENTRY)
     code, lines = check(things, gateway_config(redis, broker, redis_changes=user))
-    assert len(failed(lines)) == 2
+    assert len(failed(lines)) == 3
+    said(lines, "FAILED", "may not touch the key nemo:{a}:tries with HINCRBY", "~nemo:*:tries")
     said(lines, "FAILED", "may not touch the key nemogate:{nemogate}:id with GET",
          "give it ~nemogate:{nemogate}:*")
     said(lines, "FAILED", "may not touch the key nemo:{a}:dead with XADD", "give it ~nemo:*:dead")
     assert code == 1
-    user = with_user(things, redis, "resetkeys ~nemo:*:dead ~nemogate:* +@all")
+    user = with_user(things, redis, "resetkeys ~nemo:*:dead ~nemo:*:tries ~nemogate:* +@all")
     _, lines = check(things, gateway_config(redis, broker, redis_changes=user))
     assert len(failed(lines)) == 1
     said(lines, "FAILED", f"may not touch the key {STREAM} with", "give it ~nemo:*:events")

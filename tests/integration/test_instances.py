@@ -11,7 +11,7 @@ import time
 
 import pytest
 from harness import Producer, Verifier, gateway_config, wait_until
-from scale import PATIENCE, is_settled, patience
+from scale import PATIENCE, is_settled, owners, patience
 
 SLOTS = 24
 STREAMS = [f"nemo:{{s{i}}}:events" for i in range(48)]
@@ -40,22 +40,15 @@ class Group:
         return self.members[-1]
 
     def owners(self):
-        """{slot: instance}, of leases that have not run out."""
-        seconds, micros = self.client.time()
-        now, found = seconds * 1000 + micros // 1000, {}
-        for slot in range(self.config["slots"]):
-            holder, deadline = self.client.hmget(LEASES % slot, "holder", "deadline")
-            if holder and int(deadline) > now:
-                found[slot] = holder.split("/")[0]
-        return found
+        return owners(self.client, self.config["slots"])
 
     def wait_shared(self, *gateways, timeout=20):
         """Until all slots are owned by these, each has some, and all of them publish."""
         names = {gateway.config["instance"] for gateway in gateways}
 
         def is_shared():
-            owners = self.owners()
-            return len(owners) == self.config["slots"] and set(owners.values()) == names and all(
+            found = self.owners()
+            return len(found) == self.config["slots"] and set(found.values()) == names and all(
                 self.runs(gateway) for gateway in gateways)
         wait_until(is_shared, timeout * PATIENCE, lambda: f"slots shared by {names}: "
                    f"{self.owners()}; {[self.states(g) for g in gateways]}", interval=0.05)
@@ -136,18 +129,18 @@ def test_from_one_to_three_and_back(things):
         assert first.wait_log("", msg="ready")["slots"] == str(SLOTS)
         time.sleep(0.5)
         second = group.add()
-        alone = group.wait_shared(first, second)
+        two = group.wait_shared(first, second)
         third = group.add()
-        owners = group.wait_shared(first, second, third)
-        print({g.config["instance"]: list(owners.values()).count(g.config["instance"])
+        three = group.wait_shared(first, second, third)
+        print({g.config["instance"]: list(three.values()).count(g.config["instance"])
                for g in group.members})
         # Only what the third is to have has moved.
-        moved = [slot for slot in owners if owners[slot] != alone[slot]]
-        assert all(owners[slot] == "gateway-3" for slot in moved)
+        moved = [slot for slot in three if three[slot] != two[slot]]
+        assert all(three[slot] == "gateway-3" for slot in moved)
         time.sleep(0.5)
         assert second.terminate(20 * PATIENCE) == 0
         after = group.wait_shared(first, third)
-        assert all(after[s] == owners[s] for s in after if owners[s] != "gateway-2")
+        assert all(after[s] == three[s] for s in after if three[s] != "gateway-2")
         assert first.terminate(20 * PATIENCE) == 0
         group.wait_shared(third)
         time.sleep(0.5)
@@ -369,7 +362,7 @@ def test_one_without_its_control_link_keeps_what_it_holds(things):
     first = group.add()
     group.config["redis"]["url"] = network.url
     second = group.add()
-    owners = group.wait_shared(first, second)
+    before = group.wait_shared(first, second)
     producer = Producer(redis, STREAMS, keys=20)
     with producer.background(rate=RATE):
         network.cut()
@@ -378,13 +371,13 @@ def test_one_without_its_control_link_keeps_what_it_holds(things):
                             ][-1]["living"] == "1", 20 * PATIENCE, "the first alone")
         first.wait_log("waiting for the lease", timeout=20 * PATIENCE)
         for _ in range(30):
-            assert group.owners() == owners
+            assert group.owners() == before
             time.sleep(0.1)
         network.heal()
         wait_until(lambda: [line for line in first.log_lines() if line.get("msg") == "instances"
                             ][-1]["living"] == "2", 40 * PATIENCE, "both")
         time.sleep(0.5)
-        assert group.owners() == owners
+        assert group.owners() == before
     finish(producer, broker, redis, duplicates=0)
     assert first.log_count("lease lost") == second.log_count("lease lost") == 0
 

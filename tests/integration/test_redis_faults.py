@@ -96,25 +96,6 @@ def test_a_wrong_password(things, tmp_path):
     assert "wrong-word" not in gateway.log_text()
 
 
-def test_a_user_who_may_not_kill_links_is_told_so(things, tmp_path):
-    redis, broker = things.redis(), things.recording_broker()
-    redis.client().execute_command("ACL", "SETUSER", "gate", "on", ">word", "~*", "+@all",
-                                   "-client|kill")
-    secret = tmp_path / "secret"
-    secret.write_text("word\n")
-    config = gateway_config(redis, broker, redis_changes={"username": "gate",
-                                                          "password_file": str(secret)},
-                            delivery={"lease_ttl": "1s"})
-    produce(redis, STREAMS, count=10)
-    gateway = things.gateway(config, start=False)
-    gateway.launch()
-    wait_until(lambda: is_settled(redis, STREAMS), 10, "settled")  # nobody to kill yet
-    gateway.kill9()
-    gateway.launch()
-    line = gateway.wait_log("CLIENT KILL", timeout=10 * PATIENCE)
-    assert "+client|kill" in line["reason"]
-
-
 def test_a_key_of_another_type_does_not_stop_its_neighbours(things):
     redis, broker = things.redis(), things.recording_broker()
     names = ["nemo:{a}:events", "nemo:{b}:events"]

@@ -94,7 +94,7 @@ mtype:at = {
 }
 
 typedef Link {
-    mtype:at at;
+    mtype:at at = idle;
     byte set;
     unsigned term : 4; /* in the answer to take */
     bit up;            /* for the instance: its present link */
@@ -122,7 +122,7 @@ Link link[LINKS];
 mtype:session = {none, connecting, established};
 
 typedef Connection {
-    mtype:session session; /* for the broker; connecting: the CONNECT is unread */
+    mtype:session session = none; /* for the broker; connecting: the CONNECT is unread */
     byte unread;           /* publishes that the broker has not read; on one connection they are in
                               the order of the stream */
     byte pubacks;          /* that the instance has not read */
@@ -156,7 +156,7 @@ mtype:dial = {closed, backoff, dialled};
 mtype:write = {nothing, a_publish, another_publish, an_xack, a_read};
 
 typedef Instance {
-    mtype:mode mode;
+    mtype:mode mode = waiting;
     bit for_good;   /* dead: it is not started again */
     bit valid;      /* its own view: the lease was granted and its deadline lies ahead */
     bit was_held;   /* lease.held */
@@ -167,10 +167,10 @@ typedef Instance {
     byte owed;      /* of those: PUBACK received */
     byte known;     /* those in memory when the history began */
     byte next;      /* the history's cursor */
-    mtype:lane lane;
+    mtype:lane lane = not_begun;
     bit open;       /* all connections have been ready since the lease was taken */
-    mtype:dial dial[CONNECTIONS];
-    mtype:write writing; /* the lease was found valid and this is about to be written */
+    mtype:dial dial[CONNECTIONS] = closed;
+    mtype:write writing = nothing; /* the lease was found valid and this is about to be written */
 }
 Instance instance[2];
 
@@ -327,51 +327,6 @@ inline run_fresh(l)
                       (link[LINK(i, WRITE, 0)].up || link[LINK(i, WRITE, 1)].up))
 #define MAY_RUN_OUT(i) (!instance[i].valid && (!IS_TAKING(i) || faults > 0))
 
-active proctype Redis()
-{
-    byte l, scan, mask;
-end:
-    do
-    :: atomic {
-        ANY_OF_8(SENT_TO_REDIS) ->
-        CHOOSE_OF_8(l, SENT_TO_REDIS);
-        printf("Redis reads on link %d of instance %d: %e\n", l, OWNER(l), link[l].at);
-        if
-        :: link[l].at == take -> run_take(l)
-        :: link[l].at == kill -> run_kill(l)
-        :: link[l].at == xack -> run_xack(l)
-        :: link[l].at == history -> run_history(l)
-        :: link[l].at == fresh -> run_fresh(l)
-        fi;
-        l = 0
-    }
-    /* A producer adds an entry; a parked read gets it at once. */
-    :: atomic {
-        added < ENTRIES ->
-        added++;
-        printf("entry %d is added\n", added - 1);
-        if
-        :: ANY_OF_8(SERVED) ->
-            CHOOSE_OF_8(l, SERVED);
-            printf("... and goes to the read parked on link %d\n", l);
-            deliver_to(l);
-            l = 0
-        :: else
-        fi
-    }
-    /* Time passes. The owner's own deadline is the earlier one (lease.c, extend). */
-    :: atomic {
-        !expired && (holder == A_DEAD_ONE || (holder < NOBODY && MAY_RUN_OUT(holder))) ->
-        if
-        :: holder < NOBODY && IS_TAKING(holder) -> faults--
-        :: else
-        fi;
-        expired = 1;
-        printf("the lease of %d has expired in Redis\n", holder)
-    }
-    od
-}
-
 /* ---- what the broker does ------------------------------------------------------------------- */
 
 #ifdef NO_BROKER_FENCE
@@ -414,6 +369,510 @@ inline run_publish(x)
     e = 0
 }
 
+/* ---- what an instance does ------------------------------------------------------------------ */
+
+#define FIRST(i) (4 * (i)) /* of its links */
+#define IS_WRITE_LINK(l) (((l) & 2) != 0)
+#define PRESENT_LINK(i, r) (link[LINK(i, r, 0)].up -> LINK(i, r, 0) : LINK(i, r, 1))
+
+/* The instance gives a link up. A command that Redis has not read, or a parked read, may live on. */
+inline let_go(l)
+{
+    link[l].up = 0;
+    link[l].fenced = 0;
+    if
+    :: link[l].alive && (link[l].at == take || link[l].at == kill || link[l].at == xack ||
+                         link[l].at == fresh || link[l].at == parked)
+    :: end_link(l)
+    fi
+}
+
+#define HIGHEST(set) (((set) & 8) -> 3 : (((set) & 4) -> 2 : (((set) & 2) -> 1 : 0)))
+
+/* The instance gives a connection up. What it wrote may still arrive, all or the first of it. */
+inline let_go_of_connection(x)
+{
+    connection[x].up = 0;
+    connection[x].ready = 0;
+    connection[x].connack = 0;
+    connection[x].pubacks = 0;
+    do
+    :: connection[x].unread != 0 ->
+        connection[x].unread = connection[x].unread & ~BIT(HIGHEST(connection[x].unread))
+    :: break
+    od;
+    if
+    :: connection[x].session == connecting
+    :: connection[x].session == established && connection[x].unread != 0
+    :: connection[x].session != established || connection[x].unread == 0 ->
+        connection[x].session = none
+    fi
+}
+
+/* Opens a link and sends the lease script, which is its first command. */
+inline open_link(i, r)
+{
+    l = (link[LINK(i, r, 0)].alive -> LINK(i, r, 1) : LINK(i, r, 0));
+    printf("instance %d opens link %d and takes the lease\n", i, l);
+    /* Its number is new: nobody means this link by the old one. */
+    for (scan : 0 .. LINKS - 1) {
+        if
+        :: link[scan].at == take || link[scan].at == taken || link[scan].at == confirmed ||
+           link[scan].at == kill ->
+            link[scan].set = link[scan].set & ~BIT(l)
+        :: else
+        fi
+    }
+    scan = 0;
+    link[l].up = 1;
+    link[l].alive = 1;
+    link[l].at = take;
+    scan = PRESENT_LINK(i, 1 - (r));
+    link[l].set = (link[scan].up -> BIT(scan) : 0);
+    scan = 0;
+    l = 0
+}
+
+#define IS_WITHOUT(i, r) (!link[LINK(i, r, 0)].up && !link[LINK(i, r, 1)].up && \
+                          !(link[LINK(i, r, 0)].alive && link[LINK(i, r, 1)].alive))
+/* One that waits asks only when it would be granted: a refusal changes nothing. Of two that begin
+ * alike instance 0 is the first. */
+#define WANTS_WRITE_LINK(i) (instance[i].mode == held || (instance[i].mode == waiting && \
+    (holder == NOBODY || holder == i || expired) && \
+    (i == 0 || term > 0 || instance[0].for_good)))
+
+/* On a link that Redis has closed nothing arrives. */
+inline send(l, what)
+{
+    if
+    :: link[l].alive -> link[l].at = what
+    :: else -> link[l].at = gone; link[l].set = 0
+    fi
+}
+
+/* slot.c, on_granted */
+inline granted(i, l)
+{
+    if
+    :: instance[i].was_fresh && instance[i].mode == held -> over = 1
+    :: else ->
+        instance[i].was_fresh = 0;
+        link[l].fenced = 1;
+        link[l].at = idle;
+        link[l].set = 0;
+        if
+        :: IS_WRITE_LINK(l) && instance[i].mode == waiting ->
+            printf("instance %d owns the slot\n", i);
+            instance[i].mode = held;
+            for (scan : 0 .. CONNECTIONS - 1) {
+                instance[i].dial[scan] = backoff
+            }
+            scan = 0
+        :: !IS_WRITE_LINK(l) ->
+            instance[i].lane = reading_history;
+            instance[i].known = instance[i].memory;
+            instance[i].next = 0
+        :: else
+        fi
+    fi
+}
+
+/* lease.c, on_take. Not the clock is modelled but what it is to give: valid implies that Redis has
+ * not let anybody else in. */
+inline hear_grant(i, l)
+{
+    instance[i].was_fresh = instance[i].was_fresh || !instance[i].was_held ||
+#ifdef NO_TERM
+        link[l].at == taken;
+#else
+        link[l].term != instance[i].term;
+#endif
+    instance[i].term = link[l].term;
+    link[l].term = 0;
+    instance[i].was_held = 1;
+    instance[i].valid = holder == i && !expired && term == instance[i].term;
+    if
+    :: link[l].set != 0 -> send(l, kill)
+    :: else -> link[l].at = killed
+    fi
+}
+
+/* An entry goes to the end of the outbox. Sets stand for queues here because that end is also the
+ * order of the stream. */
+inline take_in(i, e)
+{
+#ifdef TRUE_PROTOCOL
+    assert(instance[i].memory < BIT(e));
+#endif
+    instance[i].memory = instance[i].memory | BIT(e)
+}
+
+inline hear(i, l)
+{
+    printf("instance %d reads on link %d: %e\n", i, l, link[l].at);
+    if
+    :: link[l].at == taken || link[l].at == confirmed -> hear_grant(i, l)
+    :: else
+    fi;
+    if
+    :: link[l].at == refused -> over = 1
+    :: link[l].at == killed -> granted(i, l)
+    :: link[l].at == xacked ->
+        instance[i].memory = instance[i].memory & ~link[l].set;
+        instance[i].owed = instance[i].owed & ~link[l].set;
+        link[l].at = idle;
+        link[l].set = 0
+    :: link[l].at == page ->
+        instance[i].next = link[l].set;
+        if
+        :: link[l].set == 0 -> instance[i].lane = live; instance[i].known = 0
+        :: link[l].set != 0 && (instance[i].known & BIT(link[l].set - 1)) == 0 ->
+            take_in(i, link[l].set - 1)
+        :: else
+        fi;
+        link[l].at = idle;
+        link[l].set = 0
+    :: link[l].at == entry ->
+        take_in(i, link[l].set - 1);
+        link[l].at = idle;
+        link[l].set = 0
+    :: else
+    fi
+}
+
+#define CHOOSE_OWN(i, l, condition) \
+    if \
+    :: condition(FIRST(i)) -> l = FIRST(i) \
+    :: condition(FIRST(i) + 1) -> l = FIRST(i) + 1 \
+    :: condition(FIRST(i) + 2) -> l = FIRST(i) + 2 \
+    :: condition(FIRST(i) + 3) -> l = FIRST(i) + 3 \
+    fi
+#define OWN_ANY(i, condition) (condition(FIRST(i)) || condition(FIRST(i) + 1) || \
+                               condition(FIRST(i) + 2) || condition(FIRST(i) + 3))
+#define HAS_ANSWER(l) (link[l].up && (link[l].at == refused || link[l].at == taken || \
+                       link[l].at == confirmed || link[l].at == killed || link[l].at == xacked || \
+                       link[l].at == page || link[l].at == entry))
+/* Redis has closed it, or it is lost. */
+#define MAY_END(l) (link[l].up && (!link[l].alive || faults > 0))
+#define CAN_SEND(l) (link[l].up && link[l].fenced && link[l].at == idle)
+
+#ifdef NO_CHECK
+#define MAY_WRITE(i) true
+#else
+#define MAY_WRITE(i) instance[i].valid
+#endif
+
+#define PRESENT(i, n) (connection[CONNECTION(i, n, 0)].up -> CONNECTION(i, n, 0) : \
+                                                             CONNECTION(i, n, 1))
+#define CAN_CONNECT(i, n) (instance[i].dial[n] == backoff && \
+                           (connection[CONNECTION(i, n, 0)].session == none || \
+                            connection[CONNECTION(i, n, 1)].session == none))
+#define CAN_PUBLISH(i, n) (instance[i].open && connection[PRESENT(i, n)].ready && \
+                           (WAITING_TO_BE_SENT(i) & OF_CONNECTION(n)) != 0)
+#define CAN_XACK(i) (instance[i].owed != 0 && CAN_SEND(PRESENT_LINK(i, WRITE)))
+#define CAN_READ(i) CAN_SEND(PRESENT_LINK(i, READ))
+
+inline publish(i, n)
+{
+    x = PRESENT(i, n);
+    e = LOWEST(WAITING_TO_BE_SENT(i) & OF_CONNECTION(n));
+    printf("instance %d writes the publish of entry %d\n", i, e);
+#ifdef XACK_EARLY
+    instance[i].owed = instance[i].owed | BIT(e);
+#else
+    instance[i].sent = instance[i].sent | BIT(e);
+#endif
+    if
+    :: connection[x].session == established ->
+        connection[x].unread = connection[x].unread | BIT(e)
+    :: else
+    fi;
+    x = 0;
+    e = 0
+}
+
+inline send_xack(i)
+{
+    l = PRESENT_LINK(i, WRITE);
+    printf("instance %d writes XACK of the set %d\n", i, instance[i].owed);
+    link[l].set = instance[i].owed;
+    send(l, xack);
+    l = 0
+}
+
+inline send_read(i)
+{
+    l = PRESENT_LINK(i, READ);
+    if
+    :: instance[i].lane == reading_history ->
+        printf("instance %d asks for its history from %d on\n", i, instance[i].next);
+        link[l].set = instance[i].next;
+        send(l, history)
+#ifdef NO_HISTORY_FIRST
+    :: true ->
+#else
+    :: instance[i].lane == live ->
+#endif
+        printf("instance %d asks for new entries\n", i);
+        send(l, fresh)
+    fi;
+    l = 0
+}
+
+inline write_connect(i, n)
+{
+    x = (connection[CONNECTION(i, n, 0)].session == none -> CONNECTION(i, n, 0) :
+                                                          CONNECTION(i, n, 1));
+    printf("instance %d writes CONNECT\n", i);
+    connection[x].up = 1;
+    connection[x].session = connecting;
+    instance[i].dial[n] = dialled;
+    x = 0
+}
+
+#define HAS_CONNACK(i, n) (instance[i].dial[n] == dialled && connection[PRESENT(i, n)].connack)
+#define HAS_PUBACK(i, n) (instance[i].dial[n] == dialled && connection[PRESENT(i, n)].pubacks != 0)
+/* Thrown out by the broker, or lost. */
+#define MAY_DISCONNECT(i, n) (instance[i].dial[n] == dialled && \
+                              (connection[PRESENT(i, n)].session == none || faults > 0))
+
+inline hear_connack(i, n)
+{
+    printf("instance %d reads CONNACK\n", i);
+    x = PRESENT(i, n);
+    connection[x].connack = 0;
+    connection[x].ready = 1;
+    if
+    :: connection[PRESENT(i, 0)].ready && connection[PRESENT(i, CONNECTIONS - 1)].ready ->
+        instance[i].open = 1
+    :: else
+    fi;
+    x = 0
+}
+
+inline hear_puback(i, n)
+{
+    x = PRESENT(i, n);
+    e = LOWEST(connection[x].pubacks);
+    printf("instance %d reads PUBACK of entry %d\n", i, e);
+    connection[x].pubacks = connection[x].pubacks & ~BIT(e);
+    puback_received = puback_received | BIT(e);
+    instance[i].sent = instance[i].sent & ~BIT(e);
+    instance[i].owed = instance[i].owed | BIT(e);
+    x = 0;
+    e = 0
+}
+
+/* flow.c, on_lost: what is unsettled is to be sent again; the connection comes back by itself only
+ * while the lease is valid. */
+inline lose_connection(i, n)
+{
+    x = PRESENT(i, n);
+    faults = faults - (connection[x].session != none);
+    printf("instance %d loses its connection\n", i);
+    let_go_of_connection(x);
+    x = 0;
+    instance[i].sent = instance[i].sent & ~OF_CONNECTION(n);
+    instance[i].dial[n] = (MAY_WRITE(i) -> backoff : closed)
+}
+
+/* What takes place between two looks at the lease; nothing else comes between that look and the
+ * writing. */
+#define READY(i) (instance[i].writing == nothing)
+#define OWNS(i) (READY(i) && instance[i].mode == held)
+
+active [2] proctype Run()
+{
+    byte l, x, e, scan;
+    bit over;
+end:
+    do
+    /* -- the Redis links */
+    :: d_step { READY(_pid) && IS_WITHOUT(_pid, WRITE) && WANTS_WRITE_LINK(_pid) ->
+        open_link(_pid, WRITE) }
+    :: d_step { OWNS(_pid) && IS_WITHOUT(_pid, READ) -> open_link(_pid, READ) }
+    :: atomic { READY(_pid) && OWN_ANY(_pid, HAS_ANSWER) ->
+        CHOOSE_OWN(_pid, l, HAS_ANSWER);
+        d_step { hear(_pid, l); l = 0 };
+        if
+        :: over && instance[_pid].mode == waiting -> over = 0; goto give_up_waiting
+        :: over && instance[_pid].mode != waiting -> goto start_over
+        :: else
+        fi }
+    :: atomic { READY(_pid) && OWN_ANY(_pid, MAY_END) ->
+        CHOOSE_OWN(_pid, l, MAY_END);
+        printf("instance %d loses link %d\n", _pid, l);
+        faults = faults - link[l].alive;
+        let_go(l);
+        l = 0 }
+    /* lease.c, renew_script: only the holder extends. */
+    :: atomic { OWNS(_pid) && !instance[_pid].valid && link[PRESENT_LINK(_pid, WRITE)].fenced &&
+        link[PRESENT_LINK(_pid, WRITE)].alive ->
+        printf("instance %d renews\n", _pid);
+        if
+        :: holder == _pid -> instance[_pid].valid = 1; expired = 0
+        :: else -> goto start_over
+        fi }
+
+    /* -- the connections */
+#define CONNECTION_STEPS(i, n) \
+    :: d_step { READY(i) && CAN_CONNECT(i, n) -> write_connect(i, n) } \
+    :: d_step { READY(i) && HAS_CONNACK(i, n) -> hear_connack(i, n) } \
+    :: d_step { READY(i) && HAS_PUBACK(i, n) -> hear_puback(i, n) } \
+    :: atomic { READY(i) && MAY_DISCONNECT(i, n) -> lose_connection(i, n) } \
+    :: d_step { OWNS(i) && instance[i].dial[n] == closed && MAY_WRITE(i) -> \
+        instance[i].dial[n] = backoff }
+
+    CONNECTION_STEPS(_pid, 0)
+#if CONNECTIONS == 2
+    CONNECTION_STEPS(_pid, 1)
+#endif
+
+    /* -- a turn (slot.c, slot_turn): the lease is looked at, and then something is written. Between
+     * the two the process may be paused. */
+    :: d_step { OWNS(_pid) && MAY_WRITE(_pid) && CAN_PUBLISH(_pid, 0) ->
+        instance[_pid].writing = a_publish }
+    :: d_step { instance[_pid].writing == a_publish ->
+        publish(_pid, 0); instance[_pid].writing = nothing }
+#if CONNECTIONS == 2
+    :: d_step { OWNS(_pid) && MAY_WRITE(_pid) && CAN_PUBLISH(_pid, 1) ->
+        instance[_pid].writing = another_publish }
+    :: d_step { instance[_pid].writing == another_publish ->
+        publish(_pid, 1); instance[_pid].writing = nothing }
+#endif
+    :: d_step { OWNS(_pid) && MAY_WRITE(_pid) && CAN_XACK(_pid) ->
+        instance[_pid].writing = an_xack }
+    :: d_step { instance[_pid].writing == an_xack ->
+        send_xack(_pid); instance[_pid].writing = nothing }
+    :: d_step { OWNS(_pid) && MAY_WRITE(_pid) && CAN_READ(_pid) ->
+        instance[_pid].writing = a_read }
+    :: atomic { instance[_pid].writing == a_read ->
+        send_read(_pid); instance[_pid].writing = nothing }
+
+    /* -- faults: its own deadline passes, because it is paused or cut off from Redis; kill -9. Lost
+     * links and connections are above. */
+    :: d_step { faults > 0 && instance[_pid].valid ->
+        faults--;
+        printf("the deadline of instance %d passes\n", _pid);
+        instance[_pid].valid = 0 }
+    :: atomic { faults > 0 && instance[_pid].mode != dead ->
+        faults--;
+        printf("instance %d is killed\n", _pid);
+        instance[_pid].mode = dead;
+        if
+        :: !instance[1 - _pid].for_good -> instance[_pid].for_good = 1
+        :: true
+        fi;
+        goto start_over }
+    :: d_step { instance[_pid].mode == dead && !instance[_pid].for_good ->
+        printf("instance %d is started again\n", _pid);
+        instance[_pid].mode = waiting }
+
+    /* -- all that is in memory is forgotten: slot.c, lose and slot_start_over; or a process dies */
+    :: atomic { false ->
+start_over:
+        printf("instance %d forgets all\n", _pid);
+        d_step {
+            over = 0;
+            if
+            :: instance[_pid].mode == held -> instance[_pid].mode = waiting
+            :: else
+            fi;
+            if
+            :: instance[_pid].mode == dead && holder == _pid -> holder = A_DEAD_ONE
+            :: else
+            fi;
+            instance[_pid].valid = 0;
+            instance[_pid].memory = 0;
+            instance[_pid].sent = 0;
+            instance[_pid].owed = 0;
+            instance[_pid].known = 0;
+            instance[_pid].next = 0;
+            instance[_pid].lane = not_begun;
+            instance[_pid].open = 0;
+            instance[_pid].writing = nothing
+        }
+        x = CONNECTION(_pid, 0, 0);
+        do
+        :: x < CONNECTION(_pid + 1, 0, 0) ->
+            if
+            :: connection[x].up -> let_go_of_connection(x)
+            :: else
+            fi;
+            instance[_pid].dial[CLIENT_ID(x)] = closed;
+            x++
+        :: else -> x = 0; break
+        od;
+give_up_waiting:
+        printf("instance %d gives its links up\n", _pid);
+        d_step {
+            instance[_pid].was_held = 0;
+            instance[_pid].was_fresh = 0;
+            instance[_pid].term = 0
+        }
+        l = FIRST(_pid);
+        do
+        :: l < FIRST(_pid) + 4 ->
+            if
+            :: link[l].up -> let_go(l)
+            :: else
+            fi;
+            link[l].orphan = link[l].alive && (link[l].orphan || instance[_pid].mode == dead);
+            l++
+        :: else -> l = 0; break
+        od }
+    od
+}
+
+/* ---- Redis and the broker at work ---- */
+
+active proctype Redis()
+{
+    byte l, scan, mask;
+end:
+    do
+    :: atomic {
+        ANY_OF_8(SENT_TO_REDIS) ->
+        CHOOSE_OF_8(l, SENT_TO_REDIS);
+        printf("Redis reads on link %d of instance %d: %e\n", l, OWNER(l), link[l].at);
+        d_step {
+        if
+        :: link[l].at == take -> run_take(l)
+        :: link[l].at == kill -> run_kill(l)
+        :: link[l].at == xack -> run_xack(l)
+        :: link[l].at == history -> run_history(l)
+        :: link[l].at == fresh -> run_fresh(l)
+        fi;
+        l = 0
+        }
+    }
+    /* A producer adds an entry; a parked read gets it at once. */
+    :: atomic {
+        added < ENTRIES ->
+        added++;
+        printf("entry %d is added\n", added - 1);
+        if
+        :: ANY_OF_8(SERVED) ->
+            CHOOSE_OF_8(l, SERVED);
+            printf("... and goes to the read parked on link %d\n", l);
+            deliver_to(l);
+            l = 0
+        :: else
+        fi
+    }
+    /* Time passes. The owner's own deadline is the earlier one (lease.c, extend). */
+    :: atomic {
+        !expired && (holder == A_DEAD_ONE || (holder < NOBODY && MAY_RUN_OUT(holder))) ->
+        if
+        :: holder < NOBODY && IS_TAKING(holder) -> faults--
+        :: else
+        fi;
+        expired = 1;
+        printf("the lease of %d has expired in Redis\n", holder)
+    }
+    od
+}
+
 active proctype Broker()
 {
     byte x, scan, e;
@@ -437,6 +896,7 @@ end:
         :: HAS_INPUT(7) -> x = 7
 #endif
         fi;
+        d_step {
         if
         :: connection[x].session == connecting ->
             printf("CONNECT of instance %d arrives\n", INSTANCE_OF(x));
@@ -444,486 +904,8 @@ end:
         :: else -> run_publish(x)
         fi;
         x = 0
+        }
     }
-    od
-}
-
-/* ---- what an instance does ------------------------------------------------------------------ */
-
-/* The instance gives a link up. A command that Redis has not read, or a parked read, may live on. */
-inline let_go(l, killed_too)
-{
-    link[l].up = 0;
-    link[l].fenced = 0;
-    if
-    :: link[l].alive && (link[l].at == take || link[l].at == kill || link[l].at == xack ||
-                         link[l].at == fresh || link[l].at == parked) ->
-        link[l].orphan = killed_too
-    :: end_link(l)
-    fi
-}
-
-inline let_go_of_role(i, r, killed_too)
-{
-    if
-    :: link[LINK(i, r, 0)].up -> let_go(LINK(i, r, 0), killed_too)
-    :: link[LINK(i, r, 1)].up -> let_go(LINK(i, r, 1), killed_too)
-    :: else
-    fi;
-    /* One that was given up before the process died. */
-    if
-    :: killed_too && link[LINK(i, r, 0)].alive -> link[LINK(i, r, 0)].orphan = 1
-    :: else
-    fi;
-    if
-    :: killed_too && link[LINK(i, r, 1)].alive -> link[LINK(i, r, 1)].orphan = 1
-    :: else
-    fi
-}
-
-#define HIGHEST(set) (((set) & 8) -> 3 : (((set) & 4) -> 2 : (((set) & 2) -> 1 : 0)))
-
-/* The instance gives a connection up. What it wrote may still arrive, all or the first of it. */
-inline let_go_of_connection(x)
-{
-    connection[x].up = 0;
-    connection[x].ready = 0;
-    connection[x].connack = 0;
-    connection[x].pubacks = 0;
-    do
-    :: connection[x].unread != 0 ->
-        connection[x].unread = connection[x].unread & ~BIT(HIGHEST(connection[x].unread))
-    :: break
-    od;
-    if
-    :: connection[x].session == connecting
-    :: connection[x].session == established && connection[x].unread != 0
-    :: !(connection[x].session == established && connection[x].unread != 0) ->
-        connection[x].session = none
-    fi
-}
-
-inline let_go_of_client(i, n)
-{
-    if
-    :: connection[CONNECTION(i, n, 0)].up -> let_go_of_connection(CONNECTION(i, n, 0))
-    :: connection[CONNECTION(i, n, 1)].up -> let_go_of_connection(CONNECTION(i, n, 1))
-    :: else
-    fi;
-    instance[i].dial[n] = closed
-}
-
-/* All that is in memory is gone. */
-inline forget_all(i, killed_too)
-{
-    let_go_of_role(i, READ, killed_too);
-    let_go_of_role(i, WRITE, killed_too);
-    let_go_of_client(i, 0);
-#if CONNECTIONS == 2
-    let_go_of_client(i, 1);
-#endif
-    instance[i].valid = 0;
-    instance[i].was_held = 0;
-    instance[i].was_fresh = 0;
-    instance[i].term = 0;
-    instance[i].memory = 0;
-    instance[i].sent = 0;
-    instance[i].owed = 0;
-    instance[i].known = 0;
-    instance[i].next = 0;
-    instance[i].lane = not_begun;
-    instance[i].open = 0;
-    instance[i].writing = nothing
-}
-
-/* slot.c, lose and slot_start_over */
-inline start_over(i)
-{
-    printf("instance %d starts over\n", i);
-    forget_all(i, 0);
-    instance[i].mode = waiting
-}
-
-/* Opens a link and sends the lease script, which is its first command. */
-inline open_link(i, r)
-{
-    l = (link[LINK(i, r, 0)].alive -> LINK(i, r, 1) : LINK(i, r, 0));
-    printf("instance %d opens link %d (%d: 0 reads, 1 writes) and takes the lease\n", i, l, r);
-    /* Its number is new: nobody means this link by the old one. */
-    for (scan : 0 .. LINKS - 1) {
-        if
-        :: link[scan].at == take || link[scan].at == taken || link[scan].at == confirmed ||
-           link[scan].at == kill ->
-            link[scan].set = link[scan].set & ~BIT(l)
-        :: else
-        fi
-    }
-    scan = 0;
-    link[l].up = 1;
-    link[l].alive = 1;
-    link[l].at = take;
-    link[l].set = (link[LINK(i, 1 - (r), 0)].up -> BIT(LINK(i, 1 - (r), 0)) :
-                   (link[LINK(i, 1 - (r), 1)].up -> BIT(LINK(i, 1 - (r), 1)) : 0));
-    l = 0
-}
-
-#define IS_WITHOUT(i, r) (!link[LINK(i, r, 0)].up && !link[LINK(i, r, 1)].up && \
-                          !(link[LINK(i, r, 0)].alive && link[LINK(i, r, 1)].alive))
-/* One that waits asks only when it would be granted: a refusal changes nothing. */
-#define WANTS_WRITE_LINK(i) (instance[i].mode == held || (instance[i].mode == waiting && \
-    (holder == NOBODY || holder == i || expired) && (term > 0 || i == 0)))
-
-inline send(l, what)
-{
-    if
-    :: link[l].alive -> link[l].at = what
-    :: else -> link[l].at = gone; link[l].set = 0
-    fi
-}
-
-/* slot.c, on_granted */
-inline granted(i, l)
-{
-    if
-    :: instance[i].was_fresh && instance[i].mode == held -> start_over(i)
-    :: else ->
-        instance[i].was_fresh = 0;
-        link[l].fenced = 1;
-        link[l].at = idle;
-        link[l].set = 0;
-        if
-        :: l == LINK(i, WRITE, 0) || l == LINK(i, WRITE, 1) ->
-            if
-            :: instance[i].mode == waiting ->
-                printf("instance %d owns the slot\n", i);
-                instance[i].mode = held;
-                instance[i].dial[0] = backoff;
-#if CONNECTIONS == 2
-                instance[i].dial[1] = backoff;
-#endif
-            :: else
-            fi
-        :: else ->
-            instance[i].lane = reading_history;
-            instance[i].known = instance[i].memory;
-            instance[i].next = 0
-        fi
-    fi
-}
-
-/* lease.c, on_take. The clock is not modelled but what it is to give: valid implies that Redis
- * has not let anybody else in. */
-inline hear_grant(i, l)
-{
-    instance[i].was_fresh = instance[i].was_fresh || !instance[i].was_held ||
-#ifdef NO_TERM
-        link[l].at == taken;
-#else
-        link[l].term != instance[i].term;
-#endif
-    instance[i].term = link[l].term;
-    link[l].term = 0;
-    instance[i].was_held = 1;
-    instance[i].valid = holder == i && !expired && term == instance[i].term;
-    if
-    :: link[l].set != 0 -> send(l, kill)
-    :: else -> granted(i, l)
-    fi
-}
-
-/* An entry goes to the end of the outbox. Sets stand for queues here because that end is also the
- * order of the stream. */
-inline take_in(i, e)
-{
-#ifdef TRUE_PROTOCOL
-    assert(instance[i].memory < BIT(e));
-#endif
-    instance[i].memory = instance[i].memory | BIT(e)
-}
-
-inline hear(i, l)
-{
-    printf("instance %d reads on link %d: %e\n", i, l, link[l].at);
-    if
-    :: link[l].at == refused ->
-        if
-        :: instance[i].mode == held -> start_over(i)
-        :: else -> let_go(l, 0)
-        fi
-    :: link[l].at == taken || link[l].at == confirmed -> hear_grant(i, l)
-    :: link[l].at == killed -> granted(i, l)
-    :: link[l].at == xacked ->
-        instance[i].memory = instance[i].memory & ~link[l].set;
-        instance[i].owed = instance[i].owed & ~link[l].set;
-        link[l].at = idle;
-        link[l].set = 0
-    :: link[l].at == page ->
-        instance[i].next = link[l].set;
-        if
-        :: link[l].set == 0 -> instance[i].lane = live; instance[i].known = 0
-        :: link[l].set != 0 && (instance[i].known & BIT(link[l].set - 1)) == 0 ->
-            take_in(i, link[l].set - 1)
-        :: else
-        fi;
-        link[l].at = idle;
-        link[l].set = 0
-    :: link[l].at == entry ->
-        take_in(i, link[l].set - 1);
-        link[l].at = idle;
-        link[l].set = 0
-    fi
-}
-
-#define HAS_ANSWER(l) (link[l].up && (link[l].at == refused || link[l].at == taken || \
-                       link[l].at == confirmed || link[l].at == killed || link[l].at == xacked || \
-                       link[l].at == page || link[l].at == entry))
-#define HAS_ENDED(l) (link[l].up && !link[l].alive)
-#define CAN_SEND(l) (link[l].up && link[l].fenced && link[l].at == idle)
-#define OWN_ANY(i, condition) (condition(LINK(i, READ, 0)) || condition(LINK(i, READ, 1)) || \
-                               condition(LINK(i, WRITE, 0)) || condition(LINK(i, WRITE, 1)))
-
-#define CHOOSE_OWN(i, l, condition) \
-    if \
-    :: condition(LINK(i, READ, 0)) -> l = LINK(i, READ, 0) \
-    :: condition(LINK(i, READ, 1)) -> l = LINK(i, READ, 1) \
-    :: condition(LINK(i, WRITE, 0)) -> l = LINK(i, WRITE, 0) \
-    :: condition(LINK(i, WRITE, 1)) -> l = LINK(i, WRITE, 1) \
-    fi
-
-#ifdef NO_CHECK
-#define MAY_WRITE(i) true
-#else
-#define MAY_WRITE(i) instance[i].valid
-#endif
-
-#define PRESENT(i, n) (connection[CONNECTION(i, n, 0)].up -> CONNECTION(i, n, 0) : \
-                                                             CONNECTION(i, n, 1))
-#define CAN_CONNECT(i, n) (instance[i].dial[n] == backoff && \
-                           (connection[CONNECTION(i, n, 0)].session == none || \
-                            connection[CONNECTION(i, n, 1)].session == none))
-#define CAN_PUBLISH(i, n) (instance[i].open && connection[PRESENT(i, n)].ready && \
-                           (WAITING_TO_BE_SENT(i) & OF_CONNECTION(n)) != 0)
-#define CAN_XACK(i) (instance[i].owed != 0 && \
-                     (CAN_SEND(LINK(i, WRITE, 0)) || CAN_SEND(LINK(i, WRITE, 1))))
-#define CAN_READ(i) (CAN_SEND(LINK(i, READ, 0)) || CAN_SEND(LINK(i, READ, 1)))
-
-inline publish(i, n)
-{
-    x = PRESENT(i, n);
-    e = LOWEST(WAITING_TO_BE_SENT(i) & OF_CONNECTION(n));
-    printf("instance %d writes the publish of entry %d\n", i, e);
-#ifdef XACK_EARLY
-    instance[i].owed = instance[i].owed | BIT(e);
-#else
-    instance[i].sent = instance[i].sent | BIT(e);
-#endif
-    if
-    :: connection[x].session == established -> connection[x].unread = connection[x].unread | BIT(e)
-    :: else
-    fi;
-    x = 0;
-    e = 0
-}
-
-inline send_xack(i)
-{
-    l = (link[LINK(i, WRITE, 0)].up -> LINK(i, WRITE, 0) : LINK(i, WRITE, 1));
-    printf("instance %d writes XACK of the set %d\n", i, instance[i].owed);
-    link[l].set = instance[i].owed;
-    send(l, xack);
-    l = 0
-}
-
-inline send_read(i)
-{
-    l = (link[LINK(i, READ, 0)].up -> LINK(i, READ, 0) : LINK(i, READ, 1));
-    if
-    :: instance[i].lane == reading_history ->
-        printf("instance %d asks for its history from %d on\n", i, instance[i].next);
-        link[l].set = instance[i].next;
-        send(l, history)
-#ifdef NO_HISTORY_FIRST
-    :: true -> send(l, fresh)
-#else
-    :: instance[i].lane == live ->
-        printf("instance %d asks for new entries\n", i);
-        send(l, fresh)
-#endif
-    fi;
-    l = 0
-}
-
-inline write_connect(i, n)
-{
-    x = (connection[CONNECTION(i, n, 0)].session == none -> CONNECTION(i, n, 0) :
-                                                          CONNECTION(i, n, 1));
-    printf("instance %d writes CONNECT\n", i);
-    connection[x].up = 1;
-    connection[x].session = connecting;
-    instance[i].dial[n] = dialled;
-    x = 0
-}
-
-#define HAS_CONNACK(i, n) (instance[i].dial[n] == dialled && connection[PRESENT(i, n)].connack)
-#define HAS_PUBACK(i, n) (instance[i].dial[n] == dialled && connection[PRESENT(i, n)].pubacks != 0)
-#define IS_THROWN_OUT(i, n) (instance[i].dial[n] == dialled && \
-                             connection[PRESENT(i, n)].session == none)
-
-inline hear_connack(i, n)
-{
-    printf("instance %d reads CONNACK\n", i);
-    connection[PRESENT(i, n)].connack = 0;
-    connection[PRESENT(i, n)].ready = 1;
-    if
-    :: connection[PRESENT(i, 0)].ready && connection[PRESENT(i, CONNECTIONS - 1)].ready ->
-        instance[i].open = 1
-    :: else
-    fi
-}
-
-inline hear_puback(i, n)
-{
-    e = LOWEST(connection[PRESENT(i, n)].pubacks);
-    printf("instance %d reads PUBACK of entry %d\n", i, e);
-    connection[PRESENT(i, n)].pubacks = connection[PRESENT(i, n)].pubacks & ~BIT(e);
-    puback_received = puback_received | BIT(e);
-    instance[i].sent = instance[i].sent & ~BIT(e);
-    instance[i].owed = instance[i].owed | BIT(e);
-    e = 0
-}
-
-/* flow.c, on_lost: what is unsettled is to be sent again; the connection comes back by itself only
- * while the lease is valid. */
-inline lose_connection(i, n)
-{
-    x = PRESENT(i, n);
-    let_go_of_connection(x);
-    x = 0;
-    instance[i].sent = instance[i].sent & ~OF_CONNECTION(n);
-    instance[i].dial[n] = (MAY_WRITE(i) -> backoff : closed)
-}
-
-proctype Run(byte i)
-{
-    byte l, x, e, scan;
-end:
-    do
-    /* -- the Redis links */
-    :: atomic { instance[i].writing == nothing && IS_WITHOUT(i, WRITE) && WANTS_WRITE_LINK(i) ->
-        open_link(i, WRITE) }
-    :: atomic { instance[i].writing == nothing && IS_WITHOUT(i, READ) && instance[i].mode == held ->
-        open_link(i, READ) }
-    :: atomic { instance[i].writing == nothing && OWN_ANY(i, HAS_ANSWER) ->
-        CHOOSE_OWN(i, l, HAS_ANSWER);
-        hear(i, l);
-        l = 0 }
-    :: atomic { instance[i].writing == nothing && OWN_ANY(i, HAS_ENDED) ->
-        CHOOSE_OWN(i, l, HAS_ENDED);
-        printf("instance %d finds link %d closed\n", i, l);
-        let_go(l, 0);
-        l = 0 }
-    /* lease.c, renew_script: only the holder extends. */
-    :: atomic { instance[i].writing == nothing && instance[i].mode == held && !instance[i].valid &&
-        ((link[LINK(i, WRITE, 0)].fenced && link[LINK(i, WRITE, 0)].alive) ||
-         (link[LINK(i, WRITE, 1)].fenced && link[LINK(i, WRITE, 1)].alive)) ->
-        printf("instance %d renews\n", i);
-        if
-        :: holder == i -> instance[i].valid = 1; expired = 0
-        :: else -> start_over(i)
-        fi }
-
-    /* -- the connections */
-#define CONNECTION_STEPS(n) \
-    :: atomic { instance[i].writing == nothing && CAN_CONNECT(i, n) -> write_connect(i, n) } \
-    :: atomic { instance[i].writing == nothing && HAS_CONNACK(i, n) -> hear_connack(i, n) } \
-    :: atomic { instance[i].writing == nothing && HAS_PUBACK(i, n) -> hear_puback(i, n) } \
-    :: atomic { instance[i].writing == nothing && IS_THROWN_OUT(i, n) -> lose_connection(i, n) } \
-    :: atomic { instance[i].writing == nothing && instance[i].mode == held && \
-                instance[i].dial[n] == closed && MAY_WRITE(i) -> instance[i].dial[n] = backoff }
-
-    CONNECTION_STEPS(0)
-#if CONNECTIONS == 2
-    CONNECTION_STEPS(1)
-#endif
-
-    /* -- a turn: the lease is looked at, and then something is written (slot.c, slot_turn). That
-     * may be long after. */
-    :: atomic { instance[i].writing == nothing && instance[i].mode == held && MAY_WRITE(i) &&
-        CAN_PUBLISH(i, 0) -> instance[i].writing = a_publish }
-#if CONNECTIONS == 2
-    :: atomic { instance[i].writing == nothing && instance[i].mode == held && MAY_WRITE(i) &&
-        CAN_PUBLISH(i, 1) -> instance[i].writing = another_publish }
-#endif
-    :: atomic { instance[i].writing == nothing && instance[i].mode == held && MAY_WRITE(i) &&
-        CAN_XACK(i) -> instance[i].writing = an_xack }
-    :: atomic { instance[i].writing == nothing && instance[i].mode == held && MAY_WRITE(i) &&
-        CAN_READ(i) -> instance[i].writing = a_read }
-
-    :: atomic { instance[i].writing == a_publish -> publish(i, 0); instance[i].writing = nothing }
-#if CONNECTIONS == 2
-    :: atomic { instance[i].writing == another_publish ->
-        publish(i, 1); instance[i].writing = nothing }
-#endif
-    :: atomic { instance[i].writing == an_xack -> send_xack(i); instance[i].writing = nothing }
-    :: atomic { instance[i].writing == a_read -> send_read(i); instance[i].writing = nothing }
-
-    :: atomic { instance[i].mode == dead && !instance[i].for_good ->
-        printf("instance %d is started again\n", i);
-        instance[i].mode = waiting }
-    od
-}
-
-/* ---- faults --------------------------------------------------------------------------------- */
-
-/* Any link, connection or process, at any time, as long as the budget lasts. */
-#define CAN_LOSE(l) (link[l].up && link[l].alive && instance[OWNER(l)].writing == nothing)
-
-inline kill_process(i)
-{
-    faults--;
-    printf("instance %d is killed\n", i);
-    forget_all(i, 1);
-    instance[i].mode = dead;
-    if
-    :: holder == i -> holder = A_DEAD_ONE
-    :: else
-    fi;
-    if
-    :: !instance[1 - i].for_good -> instance[i].for_good = 1
-    :: true
-    fi
-}
-
-active proctype Faults()
-{
-    byte l, x;
-end:
-    do
-    :: atomic { faults > 0 && ANY_OF_8(CAN_LOSE) ->
-        faults--;
-        CHOOSE_OF_8(l, CAN_LOSE);
-        printf("link %d is lost\n", l);
-        let_go(l, 0);
-        l = 0 }
-#define LOSE_CONNECTION(i, n) \
-    :: atomic { faults > 0 && instance[i].dial[n] == dialled && instance[i].writing == nothing && \
-                connection[PRESENT(i, n)].session != none -> \
-        faults--; \
-        printf("the connection of instance %d is lost\n", i); \
-        lose_connection(i, n) }
-    LOSE_CONNECTION(0, 0)
-    LOSE_CONNECTION(1, 0)
-#if CONNECTIONS == 2
-    LOSE_CONNECTION(0, 1)
-    LOSE_CONNECTION(1, 1)
-#endif
-    :: atomic { faults > 0 && instance[0].mode != dead -> kill_process(0) }
-    :: atomic { faults > 0 && instance[1].mode != dead -> kill_process(1) }
-    /* Paused beyond its deadline, or cut off from Redis for so long. */
-    :: atomic { faults > 0 && instance[0].valid -> faults--; instance[0].valid = 0;
-        printf("the deadline of instance 0 passes\n") }
-    :: atomic { faults > 0 && instance[1].valid -> faults--; instance[1].valid = 0;
-        printf("the deadline of instance 1 passes\n") }
     od
 }
 
@@ -939,31 +921,5 @@ end:
         NONE_FORGOTTEN(added == ENTRIES && delivered == added && pending == 0 && seen == ALL);
         RETAINED_TRUE(retained[0] == NEWEST_OF(0, seen) + 1);
         RETAINED_TRUE((seen & OF_KEY(1)) == 0 || retained[1] == NEWEST_OF(1, seen) + 1)
-    }
-}
-
-init
-{
-    byte x;
-    atomic {
-        instance[0].mode = waiting;
-        instance[1].mode = waiting;
-        for (x : 0 .. LINKS - 1) {
-            link[x].at = idle
-        }
-        for (x : 0 .. CONNECTION_COUNT - 1) {
-            connection[x].session = none
-        }
-        instance[0].lane = not_begun;
-        instance[1].lane = not_begun;
-        instance[0].writing = nothing;
-        instance[1].writing = nothing;
-        for (x : 0 .. CONNECTIONS - 1) {
-            instance[0].dial[x] = closed;
-            instance[1].dial[x] = closed
-        }
-        x = 0;
-        run Run(0);
-        run Run(1)
     }
 }

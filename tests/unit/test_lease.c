@@ -10,6 +10,7 @@
 #include <inttypes.h>
 
 #define KEY "nemogate:{g}:lease:0"
+#define COUNTS "nemogate:{g}:slots"
 #define TTL_MS 60000u
 
 static struct real_redis redis;
@@ -31,6 +32,7 @@ struct party {
     struct party_link links[LEASE_ROLES];
     unsigned granted;
     unsigned fresh;
+    unsigned unfenced;
     unsigned refused;
     unsigned released;
     char holder[64];
@@ -54,11 +56,12 @@ static void on_link_down(void *context, const char *reason, uint32_t retry_ms)
     redis_link_stop(link->link);
 }
 
-static void on_granted(void *context, enum lease_role role, bool fresh)
+static void on_granted(void *context, enum lease_role role, struct lease_grant how)
 {
     struct party *party = context;
     party->granted++;
-    party->fresh += fresh;
+    party->fresh += how.fresh;
+    party->unfenced += !how.fenced;
     redis_link_flush(party->links[role].link);
 }
 
@@ -97,7 +100,9 @@ static void party_open(struct party *party, const char *name)
 {
     static const struct lease_events lease_events = {on_granted, on_refused, on_released};
     *party = (struct party){0};
-    party->lease = lease_new(KEY, name, TTL_MS, &lease_events, party);
+    struct lease_setting setting = {
+        .key = KEY, .holder = name, .ttl_ms = TTL_MS, .counts_key = COUNTS, .slots = 4};
+    party->lease = lease_new(&setting, &lease_events, party);
     cr_assert_not_null(party->lease);
     party_connect(party, LEASE_WRITE, NULL);
     party_connect(party, LEASE_READ, NULL);
@@ -337,26 +342,86 @@ Test(lease, any_number_of_former_links_is_struck_off)
     party_close(&a);
 }
 
-Test(lease, without_client_kill_the_link_fails_and_says_why)
+static void open_without_kill(struct party *party, const char *name)
+{
+    say("ACL SETUSER lab on >word ~* +@all -client|kill");
+    party_open(party, name);
+    redis_link_free(party->links[LEASE_WRITE].link);
+    party->links[LEASE_WRITE].ready = 0;
+    party_connect(party, LEASE_WRITE, "lab");
+}
+
+Test(lease, without_client_kill_it_is_granted_and_unfenced)
 {
     struct party a, b;
-    say("ACL SETUSER lab on >word ~* +@all -client|kill");
     party_open(&a, "a");
-    party_open(&b, "b");
+    open_without_kill(&b, "b");
     take(&a, LEASE_WRITE);
+    take(&a, LEASE_READ);
+    cr_expect_eq(a.unfenced, 0);
     expire();
-    redis_link_free(b.links[LEASE_WRITE].link);
-    b.links[LEASE_WRITE].ready = 0;
-    party_connect(&b, LEASE_WRITE, "lab");
-    ask(&b, LEASE_WRITE);
-    until(&b.links[LEASE_WRITE].down, 1);
-    expect_text(b.links[LEASE_WRITE].reason, "Redis refused CLIENT KILL, which fences former");
-    expect_text(b.links[LEASE_WRITE].reason, "NOPERM");
-    expect_text(b.links[LEASE_WRITE].reason, "+client|kill");
-    cr_expect_eq(b.granted, 0);
-    cr_expect_eq(a.links[LEASE_WRITE].down, 0);
+    take(&b, LEASE_WRITE);
+    cr_expect_eq(b.fresh, 1);
+    cr_expect_eq(b.unfenced, 1);
+    cr_expect(is_valid(&b));
+    turn_for(50);
+    cr_expect_eq(a.links[LEASE_WRITE].down + a.links[LEASE_READ].down, 0);
+    cr_expect(is_recorded(&a, LEASE_READ)); /* for an owner who may */
+    take(&b, LEASE_WRITE);
+    cr_expect_eq(b.unfenced, 2);
+    take(&b, LEASE_READ); /* as a user who may */
+    cr_expect_eq(b.unfenced, 2);
+    until(&a.links[LEASE_READ].down, 1);
     party_close(&a);
     party_close(&b);
+}
+
+Test(lease, without_client_kill_a_first_owner_is_fenced)
+{
+    struct party b;
+    open_without_kill(&b, "b");
+    take(&b, LEASE_WRITE);
+    cr_expect_eq(b.unfenced, 0); /* there is nobody to close */
+    party_close(&b);
+}
+
+/* The record must not grow with every link that is opened, though nothing may be closed. */
+Test(lease, without_client_kill_the_record_stays_bounded)
+{
+    struct party b;
+    open_without_kill(&b, "b");
+    for (int i = 0; i < 300; i++) {
+        say("HSET " KEY " link:%s:%d read", redis_link_run_id(b.links[LEASE_WRITE].link),
+            900000 + i);
+        take(&b, LEASE_WRITE);
+    }
+    cr_expect_eq(b.unfenced, 300);
+    int fields = atoi(say("HLEN " KEY) + 1);
+    cr_expect_leq(fields, 103, "%d fields", fields);
+    cr_expect_geq(fields, 50);
+    char newest[96];
+    snprintf(newest, sizeof newest, "link:%s:900299", redis_link_run_id(b.links[LEASE_WRITE].link));
+    expect_text(say("HEXISTS " KEY " %s", newest), ":1");
+    party_close(&b);
+}
+
+/* With another number of slots a stream would have two owners. */
+Test(lease, none_is_given_where_another_number_of_slots_is_kept)
+{
+    struct party a;
+    party_open(&a, "a");
+    say("HSET " COUNTS " slots 8");
+    ask(&a, LEASE_WRITE);
+    until(&a.links[LEASE_WRITE].down, 1);
+    expect_text(a.links[LEASE_WRITE].reason,
+                COUNTS " keeps slots = 8 and this instance is configured for 4");
+    cr_expect_eq(a.granted + a.refused, 0);
+    cr_expect_not(is_valid(&a));
+    expect_text(say("EXISTS " KEY), ":0");
+    say("HSET " COUNTS " slots 4");
+    take(&a, LEASE_READ);
+    cr_expect(is_valid(&a));
+    party_close(&a);
 }
 
 Test(lease, a_record_of_the_wrong_type_fails_the_link)
@@ -385,6 +450,34 @@ Test(lease, it_is_good_for_nine_tenths_of_its_time_from_the_request)
     cr_expect_not(lease_renewal_due(a.lease, before + TTL_MS / 3 - 1));
     cr_expect(lease_renewal_due(a.lease, after + TTL_MS / 3));
     party_close(&a);
+}
+
+/* What was sent before something went wrong does not tell what came of it. */
+Test(lease, it_knows_when_the_last_granted_request_was_sent)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    cr_expect_eq(lease_confirmed_ms(a.lease), 0);
+    uint64_t before = net_now_ms();
+    take(&a, LEASE_WRITE);
+    uint64_t taken = lease_confirmed_ms(a.lease);
+    cr_expect(taken >= before && taken <= net_now_ms());
+    turn_for(20);
+    before = net_now_ms();
+    lease_renew(a.lease, a.links[LEASE_WRITE].link);
+    cr_expect_eq(lease_confirmed_ms(a.lease), taken);
+    while (redis_link_outstanding(a.links[LEASE_WRITE].link) > 0)
+        turn_for(1);
+    uint64_t renewed = lease_confirmed_ms(a.lease);
+    cr_expect_geq(renewed, before);
+    say("HSET " KEY " holder b");
+    turn_for(20);
+    lease_renew(a.lease, a.links[LEASE_WRITE].link);
+    until(&a.refused, 1);
+    cr_expect_eq(lease_confirmed_ms(a.lease), renewed);
+    party_close(&a);
+    party_close(&b);
 }
 
 Test(lease, a_renewal_extends_it)
