@@ -201,8 +201,8 @@ static bool may_send(struct outbox *outbox, uint64_t now_ms)
     struct outlet *outlet = outbox->outlet;
     if (outlet->paused_until_ms != 0 && !refusal_may_probe(outbox, now_ms))
         return false;
-    /* After a connection was lost without any answer the next one begins with one publish, and each
-     * answer allows one more: so the one that may be the cause comes to be the head. */
+    /* After a connection was lost with publishes in flight the next one begins with one of them,
+     * and each answer allows one more: so the one that may be the cause comes to be the head. */
     if (outbox->allowed > 0 && mqtt_conn_unsettled(outbox->conn) >= outbox->allowed)
         return false;
     return !is_kept_for_suspect(outbox) && has_waiting(outbox) && rate_allows(outlet, now_ms);

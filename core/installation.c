@@ -36,7 +36,7 @@ struct installation {
     void *context;
     char *tag_key;
     char *counts_key;
-    char fresh_tag[16];
+    char tag[INSTALLATION_TAG_TEXT]; /* to be kept where Redis has none, or has lost it */
     struct installation_counts counts;
 };
 
@@ -115,10 +115,9 @@ static void on_answer(void *context, const struct redis_value *reply)
     } else if (second->text.length == 0 || second->text.length >= INSTALLATION_TAG_TEXT) {
         fail(installation, reply);
     } else {
-        char tag[INSTALLATION_TAG_TEXT];
-        snprintf(tag, sizeof tag, "%.*s", (int)second->text.length,
+        snprintf(installation->tag, sizeof installation->tag, "%.*s", (int)second->text.length,
                  (const char *)second->text.data);
-        installation->events->on_agreed(installation->context, tag);
+        installation->events->on_agreed(installation->context, installation->tag);
     }
 }
 
@@ -129,7 +128,7 @@ void installation_ask(struct installation *installation)
                                                                bytes_of("2"),
                                                                bytes_of(installation->tag_key),
                                                                bytes_of(installation->counts_key),
-                                                               bytes_of(installation->fresh_tag)};
+                                                               bytes_of(installation->tag)};
     size_t count = 6 + installation_put_counts(&installation->counts, arguments + 6);
     redis_link_command(installation->link, arguments, count, on_answer, installation);
     redis_link_flush(installation->link);
@@ -148,7 +147,7 @@ struct installation *installation_new(const struct config *config, const struct 
     installation_counts_of(config, config->slots, &installation->counts);
     if (getrandom(&random, sizeof random, 0) != sizeof random)
         random = (uint32_t)net_now_us();
-    snprintf(installation->fresh_tag, sizeof installation->fresh_tag, "%08" PRIx32, random);
+    snprintf(installation->tag, sizeof installation->tag, "%08" PRIx32, random);
     if (asprintf(&installation->tag_key, "nemogate:{%s}:id", config->redis.group) < 0)
         installation->tag_key = NULL;
     if (asprintf(&installation->counts_key, "nemogate:{%s}:slots", config->redis.group) < 0)

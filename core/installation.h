@@ -39,7 +39,7 @@ size_t installation_put_counts(const struct installation_counts *counts, struct 
 struct installation;
 
 struct installation_events {
-    /* The numbers are those of the configuration. tag is valid for the call. */
+    /* The numbers are those of the configuration. tag is valid until the next answer. */
     void (*on_agreed)(void *context, const char *tag);
     /* They are not; what differs has been logged. */
     void (*on_mismatch)(void *context);

@@ -243,8 +243,7 @@ void poison_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
     /* The broker has not said which one was too large: the largest, if any. */
     if (is_too_large(loss))
         search.largest->suspect = true;
-    if (!outbox->answered)
-        outbox->allowed = 1;
+    outbox->allowed = 1;
     bool same = outbox->losses > 0 && outbox->lost_head_lane == search.first->lane &&
                 stream_id_compare(outbox->lost_head, search.first->id) == 0;
     outbox->losses = same ? outbox->losses + 1 : 1;

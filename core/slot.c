@@ -478,6 +478,7 @@ void slot_on_lease_retry(int fd, short what, void *context)
 
 void slot_confirm_lease(struct slot *slot)
 {
+    ASSERT_ON_SHARD(slot);
     slot->confirm_since_ms = net_now_ms();
     if (slot->write_fenced)
         lease_renew(slot->lease, slot->write_link);

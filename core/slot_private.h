@@ -132,7 +132,7 @@ struct outbox {
     bool try_noted;       /* Redis counts it */
     uint64_t try_sent_ms; /* 0: not yet */
     unsigned losses;      /* in a row, of the same head, without an answer in between */
-    size_t allowed;       /* publishes in flight, after a loss without an answer; 0: the window */
+    size_t allowed;       /* publishes in flight, after a loss of some; 0: the window */
     struct stream_id lost_head;
     const struct lane *lost_head_lane;
     struct batch_pool *batches; /* entries of an outbox settle in order, and so its blocks empty */

@@ -44,6 +44,7 @@ class Judge:
         self.received = 0
         self.duplicates = 0
         self.broker_resends = 0
+        self.refused = 0
         self.problem_counts = {"out of order": 0, "skipped": 0, "strange": 0}
         self.problems = []     # texts, the first 1,000 of each kind
         self._canaries = {}    # (stream, n) -> time of its arrival
@@ -56,7 +57,10 @@ class Judge:
 
     def take(self, message):
         code = message.code
-        if message.topic.startswith("nemogate/") or code is None or code >= 0x80:
+        if message.topic.startswith("nemogate/") or code is None:
+            return
+        if code >= 0x80:
+            self.refused += 1
             return
         try:
             event = json.loads(message.payload)

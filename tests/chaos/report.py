@@ -47,6 +47,7 @@ def markdown(runners):
             "resends that skip": judge.problem_counts["skipped"],
             "duplicates": judge.duplicates,
             "repeated by the broker": judge.broker_resends,
+            "publishes refused": judge.refused,
             "dead letters": len(arena.load.marked),
             "outcome of a write unknown": arena.load.reconciled,
             "trimmed by the writer": arena.load.trimmed,

@@ -37,7 +37,8 @@ def test_an_entry_that_kills_its_connection_becomes_a_dead_letter_and_its_neighb
     got = {m.payload for m in broker.accepted()} - {b"online"}
     assert got == {b"after", *(f"p{i}".encode() for i in range(40))}
     tries = sum(m.payload == b"poison" for m in broker.messages)
-    assert tries <= 3 + 3, tries  # as the head of the window, then alone
+    # In ever smaller windows until it is the head, three times as the head, three times alone.
+    assert tries <= 6 + 3 + 3, tries
 
 
 @pytest.mark.limit(180)

@@ -66,9 +66,11 @@ def test_a_number_changed_under_a_running_instance_ends_it(things):
 def test_numbers_that_redis_has_lost_are_kept_again(things):
     redis, broker = things.redis(), things.recording_broker()
     gateway = things.gateway(gateway_config(redis, broker))
+    tag = redis.client().get("nemogate:{nemogate}:id")
     redis.client().flushall()
     wait_until(lambda: redis.client().hgetall(KEPT) == {"slots": "2", "connections:main": "1"},
                10 * PATIENCE, "kept again")
+    assert redis.client().get("nemogate:{nemogate}:id") == tag
     producer = produce(redis, "nemo:{a}:events", count=20)
     Verifier(producer, broker).wait(20 * PATIENCE).check()
     assert gateway.running
