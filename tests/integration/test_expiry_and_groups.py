@@ -40,7 +40,7 @@ def test_what_expires_while_the_broker_is_down_is_not_published(things, protocol
     gateway = things.gateway(one_slot(redis, broker, broker_changes={"inflight": 10,
                                                                      "protocol": protocol}),
                              start=False).launch()
-    wait_until(lambda: client.xinfo_groups(A) and client.xpending(A, "nemogate")["pending"] > 400,
+    wait_until(lambda: client.xinfo_groups(A) and client.xpending(A, "nemogate")["pending"] > 200,
                20 * PATIENCE, "read")
     assert client.xpending(A, "nemogate")["pending"] < 1200
     time.sleep(2.5)
