@@ -104,6 +104,7 @@ enum status flow_publish(struct outbox *outbox, uint32_t index, uint64_t now_ms)
         uint64_t left_ms = life_left_ms(slot, entry, now_ms);
         if (left_ms == 0) {
             mqtt_conn_skip(outbox->conn, token);
+            entry->state = ENTRY_WAITING;
             slot->counts.expired++;
             return STATUS_OK;
         }
@@ -143,7 +144,7 @@ static void send_next(struct outbox *outbox, uint64_t now_ms)
 static bool may_coalesce(const struct entry *entry)
 {
     return entry->packet != NULL && (entry->packet[0] & 1u) != 0 && entry->fault_reason == NULL &&
-           !entry->suspect && entry->expires_ms == 0;
+           !entry->suspect && entry->expires_ms == 0 && entry->packet_id_offset != 0;
 }
 
 /* The entry that is published for the first of the queue and all up to itself: of several retained
@@ -184,7 +185,7 @@ static bool has_waiting(const struct outbox *outbox)
 
 /* An entry that is to be sent alone has its turn when the connection has shown that it works, or
  * when there is nothing else to show it with. Until it is answered nothing else is sent. */
-static bool is_kept_for_suspect(struct outbox *outbox)
+static bool is_kept_for_suspect(struct outbox *outbox, uint64_t now_ms)
 {
     if (outbox->trying != NULL)
         return true;
@@ -192,7 +193,7 @@ static bool is_kept_for_suspect(struct outbox *outbox)
         (!outbox->answered && has_waiting(outbox)))
         return false;
     if (mqtt_conn_unsettled(outbox->conn) == 0)
-        poison_try(outbox);
+        poison_try(outbox, now_ms);
     return true;
 }
 
@@ -205,7 +206,8 @@ static bool may_send(struct outbox *outbox, uint64_t now_ms)
      * and each answer allows one more: so the one that may be the cause comes to be the head. */
     if (outbox->allowed > 0 && mqtt_conn_unsettled(outbox->conn) >= outbox->allowed)
         return false;
-    return !is_kept_for_suspect(outbox) && has_waiting(outbox) && rate_allows(outlet, now_ms);
+    return !is_kept_for_suspect(outbox, now_ms) && has_waiting(outbox) &&
+           rate_allows(outlet, now_ms);
 }
 
 static void pump_outbox(struct outbox *outbox, uint64_t now_ms)
@@ -214,7 +216,9 @@ static void pump_outbox(struct outbox *outbox, uint64_t now_ms)
     poison_watch(outbox, now_ms);
     size_t room = mqtt_conn_room(outbox->conn);
     for (; room > 0 && may_send(outbox, now_ms); room = mqtt_conn_room(outbox->conn)) {
-        if (outbox->ready.first != NULL)
+        /* By turns, where there are both: neither has to wait until the other has nothing left. */
+        outbox->key_next = !outbox->key_next;
+        if (outbox->ready.first != NULL && (outbox->key_next || outbox->next_to_send == ENTRY_NONE))
             send_key(outbox, now_ms);
         else
             send_next(outbox, now_ms);
@@ -290,6 +294,7 @@ static void on_ready(void *context, struct mqtt_conn *conn, const struct mqtt_li
     struct outlet *outlet = outbox->outlet;
     outbox->lost = (struct log_limit){0};
     outbox->answered = false;
+    outbox->ready_ms = net_now_ms();
     log_event(&outbox->log, LOG_INFO, "broker connected",
               LOG_TEXT("client_id", mqtt_conn_client_id(conn)), LOG_INT("window", limits->window),
               LOG_INT("max_packet", limits->maximum_packet_size),
@@ -349,6 +354,12 @@ static void answer_first(struct outbox *outbox, uint32_t index, uint8_t reason_c
         key_go_on(key);
 }
 
+/* Else it was of QoS 0, or had expired: that says nothing about the broker. */
+static bool is_by_broker(const struct entry *entry)
+{
+    return entry->state == ENTRY_SENT && entry->packet_id_offset != 0;
+}
+
 static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, uint8_t reason_code)
 {
     (void)conn;
@@ -357,12 +368,14 @@ static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, u
     uint32_t index = ledger_find(&outlet->slot->ledger, token);
     assert(index != ENTRY_NONE);
     const struct entry *entry = ledger_entry(&outlet->slot->ledger, index);
-    outbox->answered = true;
-    outbox->losses = 0;
+    if (is_by_broker(entry)) {
+        outbox->answered = true;
+        outbox->losses = 0;
+        if (reason_code < MQTT_REASON_UNSPECIFIED_ERROR)
+            refusal_note_accepted(outlet, entry->key_hash);
+    }
     if (outbox->allowed > 0 && ++outbox->allowed > outbox->outlet->conn_config.inflight)
         outbox->allowed = 0;
-    if (reason_code < MQTT_REASON_UNSPECIFIED_ERROR)
-        refusal_note_accepted(outlet, entry->key_hash);
     if (!entry->apart) {
         answer_first(outbox, index, reason_code);
         return;
@@ -408,8 +421,8 @@ static void rewind_outbox(struct outbox *outbox)
 static void report_loss(struct outbox *outbox, const struct mqtt_loss *loss)
 {
     uint64_t held_back;
-    if (log_limit_pass(&outbox->lost, net_now_ms(), TROUBLE_PERIOD_MS, &held_back) ||
-        loss->was_connected)
+    if (loss->was_connected ||
+        log_limit_pass(&outbox->lost, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
         log_event(&outbox->log, LOG_ERROR,
                   loss->was_connected ? "broker connection lost" : "cannot connect to the broker",
                   LOG_TEXT("reason", loss->text), LOG_INT("unsettled", outbox->sent),

@@ -104,7 +104,10 @@ static void on_answer(void *context, const struct redis_value *reply)
         return;
     const struct redis_value *first = reply->type == REDIS_ARRAY ? reply->element : NULL;
     const struct redis_value *second = first != NULL ? first->next : NULL;
-    if (second == NULL || first->type != REDIS_INTEGER || second->type != REDIS_STRING) {
+    bool is_usable = second != NULL && first->type == REDIS_INTEGER;
+    for (const struct redis_value *v = second; v != NULL; v = v->next)
+        is_usable = is_usable && v->type == REDIS_STRING;
+    if (!is_usable) {
         fail(installation, reply);
         return;
     }

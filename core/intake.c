@@ -154,17 +154,11 @@ static bool is_parked(const struct lane *lane, const struct entry *entry)
     return key != NULL && key_parks(key, entry->id);
 }
 
-/* One publish of a key in flight at a time: the key is always apart. */
-static bool wants_one_in_flight(const struct lane *lane)
-{
-    return lane->route->strict_order || lane->route->coalesce_retained;
-}
-
 static void give_place(struct lane *lane, struct entry *entry, uint32_t index)
 {
     struct outbox *outbox = &lane->outlet->outboxes[entry->outbox];
     struct key_queue *key = key_find(lane->outlet, lane, entry->key_hash);
-    bool is_new = key == NULL && wants_one_in_flight(lane);
+    bool is_new = key == NULL && lane_sends_one_by_one(lane);
     if (is_new)
         key = key_set_apart(outbox, lane, entry->key_hash);
     if (key != NULL) {
@@ -204,6 +198,8 @@ bool flow_take(struct lane *lane, const struct redis_entry *in)
     bool encoded = parked || entry->fault_reason != NULL || encode(lane, &decoded, entry);
     if (parked || !encoded) {
         ledger_give_back(&slot->ledger, index);
+        if (!parked)
+            key_end_gathering(lane);
         return parked;
     }
     note_taken(lane);

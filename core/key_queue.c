@@ -178,6 +178,8 @@ struct key_queue *key_set_apart(struct outbox *outbox, struct lane *lane, uint32
 {
     struct key_queue *key = make(outbox, lane, hash);
     struct ledger *ledger = ledger_of(key);
+    if (lane_sends_one_by_one(lane))
+        return key; /* nothing of it ever goes through the outbox */
     struct entry_queue all = outbox->entries;
     outbox->entries = entry_queue_empty();
     outbox->next_to_send = ENTRY_NONE;
@@ -290,6 +292,28 @@ static void bury(struct key_queue *key)
     acks_owe(key->lane->slot, index);
 }
 
+static bool share_is_used(const struct outlet *outlet)
+{
+    return outlet->keys.stuck_entries >= outlet->credits / PARKING_SHARE;
+}
+
+/* It had more in memory when it got stuck. */
+static void park_excess(struct key_queue *key)
+{
+    const struct outlet *outlet = key->outbox->outlet;
+    size_t share = outlet->credits / PARKING_SHARE;
+    if (!key->stuck || key->waiting.count <= 1 || outlet->keys.stuck_entries <= share)
+        return;
+    size_t excess = outlet->keys.stuck_entries - share;
+    uint32_t keep = excess < key->waiting.count ? key->waiting.count - (uint32_t)excess : 1;
+    uint32_t first = key->waiting.first;
+    for (uint32_t i = 0; i < keep; i++)
+        first = ledger_entry(ledger_of(key), first)->next;
+    key->parked = true;
+    key->first_parked = ledger_entry(ledger_of(key), first)->id;
+    drop_waiting(key, keep);
+}
+
 static void go_on_without_entries(struct key_queue *key)
 {
     if (key->parked) {
@@ -314,8 +338,11 @@ void key_go_on(struct key_queue *key)
         go_on_without_entries(key);
         return;
     }
+    park_excess(key);
     const struct entry *first = ledger_entry(ledger_of(key), key->waiting.first);
-    if (first->fault_reason != NULL)
+    if (key->lane->gathers)
+        set_state(key, KEY_GATHERING);
+    else if (first->fault_reason != NULL)
         bury(key);
     else if (key->due_ms > net_now_ms())
         set_state(key, KEY_RESTING);
@@ -325,10 +352,9 @@ void key_go_on(struct key_queue *key)
 
 void key_keep(struct key_queue *key, uint32_t index)
 {
-    const struct outlet *outlet = key->outbox->outlet;
     struct stream_id id = ledger_entry(ledger_of(key), index)->id;
-    if (!key->parked && key->stuck && count_of(key) > 0 &&
-        outlet->keys.stuck_entries >= outlet->credits / PARKING_SHARE) {
+    /* The first of them stays: it is the one that was refused. */
+    if (!key->parked && key->stuck && key->again.count > 0 && share_is_used(key->outbox->outlet)) {
         /* What waits is newer than this one: it goes too. */
         key->parked = true;
         key->first_parked = id;
@@ -342,8 +368,12 @@ void key_keep(struct key_queue *key, uint32_t index)
 
 void key_wake(struct outbox *outbox, uint64_t now_ms)
 {
-    if (outbox->resting_due_ms == 0 || now_ms < outbox->resting_due_ms)
+    if (outbox->resting_due_ms == 0)
         return;
+    if (now_ms < outbox->resting_due_ms) {
+        flow_wake_at(outbox->outlet, outbox->resting_due_ms);
+        return;
+    }
     struct key_queue *key = outbox->resting.first, *next;
     outbox->resting = (struct key_list){NULL, NULL};
     outbox->resting_due_ms = 0;
@@ -379,6 +409,21 @@ void key_rewind(struct outbox *outbox)
     key_for_outlet(outbox->outlet, begin_again, outbox);
 }
 
+static void end_gathering(struct key_queue *key, void *context)
+{
+    (void)context;
+    if (key->state == KEY_GATHERING && key->in_flight == 0)
+        key_go_on(key);
+}
+
+void key_end_gathering(struct lane *lane)
+{
+    if (!lane->gathers)
+        return;
+    lane->gathers = false;
+    key_for_lane(lane, end_gathering, NULL);
+}
+
 void key_for_outlet(struct outlet *outlet, void (*act)(struct key_queue *key, void *context),
                     void *context)
 {
@@ -395,13 +440,12 @@ void key_for_lane(struct lane *lane, void (*act)(struct key_queue *key, void *co
 
 bool key_parks(struct key_queue *key, struct stream_id id)
 {
-    const struct outlet *outlet = key->outbox->outlet;
-    bool full = key->stuck && count_of(key) > 0 &&
-                outlet->keys.stuck_entries >= outlet->credits / PARKING_SHARE;
+    bool full = key->stuck && count_of(key) > 0 && share_is_used(key->outbox->outlet);
     if (!full && (!key->parked || key->reading_back))
         return false;
     if (!key->parked || key->reading_back)
         key->first_parked = id;
+    key->lane->keys_back -= key->reading_back;
     key->parked = true;
     key->reading_back = false;
     return true;
@@ -431,15 +475,29 @@ void key_drop_unsent(struct lane *lane)
 static void mark_read_back(struct key_queue *key, void *context)
 {
     struct stream_id *first = context;
+    struct lane *lane = key->lane;
     key->reading_back = key->parked && key->state == KEY_AWAY;
-    if (key->reading_back && stream_id_compare(key->first_parked, *first) < 0)
+    if (!key->reading_back)
+        return;
+    if (stream_id_compare(key->first_parked, *first) < 0)
         *first = key->first_parked;
+    if (key->smooth)
+        key_set_stuck(key, false);
+    if (key->smooth && !lane_sends_one_by_one(lane)) {
+        lane->back_to_end = true;
+        end(key);
+        return;
+    }
+    key->smooth = true;
+    lane->keys_back++;
 }
 
 bool key_begin_read_back(struct lane *lane, struct stream_id *first)
 {
     const struct stream_id none = {UINT64_MAX, UINT64_MAX};
     *first = none;
+    lane->keys_back = 0;
+    lane->back_to_end = false;
     key_for_lane(lane, mark_read_back, first);
     return stream_id_compare(*first, none) != 0;
 }
@@ -456,5 +514,6 @@ static void unmark_read_back(struct key_queue *key, void *context)
 
 void key_end_read_back(struct lane *lane)
 {
+    lane->keys_back = 0;
     key_for_lane(lane, unmark_read_back, NULL);
 }

@@ -15,7 +15,7 @@ struct outbox;
 struct outlet;
 
 enum key_state {
-    KEY_GATHERING, /* entries of it are in flight from before it was set apart */
+    KEY_GATHERING, /* entries of it are in flight from before it was set apart, or lane->gathers */
     KEY_READY,     /* its first entry may be sent */
     KEY_SENT,      /* published, without an answer */
     KEY_RESTING,   /* refused for now; until due_ms */
@@ -36,7 +36,8 @@ struct key_queue {
     struct entry_queue waiting; /* while nothing is in flight from before: all there are */
     uint32_t in_flight;         /* sent before it was set apart, without an answer */
     uint32_t leader;            /* KEY_SENT, KEY_TRYING: the entry that was published */
-    bool stuck;                 /* since a refusal, a burial or a suspicion: its share is limited */
+    bool stuck;                 /* from a refusal, a burial or a suspicion until it has caught up:
+                                   its share is limited */
 
     /* refusal.c */
     bool refused;           /* its leader, at least once */
@@ -49,6 +50,7 @@ struct key_queue {
      * there before anything newer of the key is taken. */
     bool parked;
     bool reading_back; /* by the history read that is under way */
+    bool smooth;       /* nothing of it was refused since it was read back */
     struct stream_id first_parked;
 };
 
@@ -100,21 +102,26 @@ void key_wake(struct outbox *outbox, uint64_t now_ms);
 void key_rewind(struct outbox *outbox);
 /* Forgets all keys of the outlet, not their entries. */
 void key_forget_all(struct outlet *outlet);
+/* The lane's keys have gathered what there is, or there is no room for more: they go on. */
+void key_end_gathering(struct lane *lane);
 /* Calls act for each key of an outlet or a lane; it may go on or end meanwhile. */
 void key_for_outlet(struct outlet *outlet, void (*act)(struct key_queue *key, void *context),
                     void *context);
 void key_for_lane(struct lane *lane, void (*act)(struct key_queue *key, void *context),
                   void *context);
 
-/* Parking: a stuck key has at most an eighth of the credits in memory. */
+/* Parking: stuck keys have at most an eighth of the credits in memory, or one entry each. What is
+ * read back takes its turn as everything of the key does, one publish at a time; when that has gone
+ * well once, the rest is read back as if the key had never been apart. */
 
 /* Whether an entry that Redis has just delivered is to be left there for now. */
 bool key_parks(struct key_queue *key, struct stream_id id);
 /* Drops what can be read again of the lane's keys, and no parked entry is known any more: the lane
  * is about to begin again with its history. */
 void key_drop_unsent(struct lane *lane);
-/* A history read begins: notes which keys get their parked entries back. false: none; *first is the
- * first such entry. */
+/* A history read begins: notes which keys get their parked entries back, in lane->keys_back how
+ * many, in lane->back_to_end whether some go the common way. false: none; *first is the first such
+ * entry. */
 bool key_begin_read_back(struct lane *lane, struct stream_id *first);
 /* The history read has come to its end. */
 void key_end_read_back(struct lane *lane);

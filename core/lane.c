@@ -23,7 +23,7 @@ static void ask_for_summary(struct lane *lane);
 static bool expand_prefix(struct lane *lane)
 {
     struct bytes template = bytes_of(lane->route->topic_prefix);
-    size_t room = template.length + 8 * lane->site.length + 64;
+    size_t room = template.length * (lane->site.length + 1) + 1;
     lane->prefix = malloc(room);
     if (lane->prefix == NULL)
         return false;
@@ -165,6 +165,9 @@ static void start_whole_history(struct lane *lane)
 {
     struct stream_id first_parked;
     lane->back_wanted = false;
+    lane->seen = (struct stream_id){0, 0};
+    lane->backs = 0;
+    lane->gathers = lane->route->coalesce_retained;
     (void)key_begin_read_back(lane, &first_parked);
     start_history(lane, (struct stream_id){0, 0});
 }
@@ -176,6 +179,9 @@ static void start_read_back(struct lane *lane)
     if (!key_begin_read_back(lane, &first))
         return;
     reading_leave(lane);
+    if (stream_id_compare(lane->seen, lane->last) < 0)
+        lane->seen = lane->last;
+    lane->backs++;
     lane->looks_for_suspects = true;
     start_history(lane, stream_id_before(first));
     reading_wake(lane->slot);
@@ -200,6 +206,7 @@ static void finish_history(struct lane *lane)
     forget_alive(lane);
     forget_suspects(lane);
     key_end_read_back(lane);
+    key_end_gathering(lane);
     /* Where former links could not be closed, what they had parked has run out only now, and may
      * have taken entries meanwhile. */
     if (lane->begun_ms < lane->slot->unfenced_until_ms) {
@@ -219,6 +226,14 @@ static void finish_history(struct lane *lane)
     trim_note(lane, 0);
 }
 
+/* Reading back: when no key has room for more, all that was seen before is passed over, so that a
+ * key which gets stuck again and again does not have everything read each time. */
+static void pass_over_known(struct lane *lane)
+{
+    if (lane->keys_back == 0 && !lane->back_to_end && stream_id_compare(lane->last, lane->seen) < 0)
+        lane->last = lane->seen;
+}
+
 static void on_history(void *context, const struct redis_value *reply)
 {
     struct lane *lane = context;
@@ -227,18 +242,22 @@ static void on_history(void *context, const struct redis_value *reply)
     reading_answered(slot, &lane->history);
     if (reply == NULL || lane->state != LANE_HISTORY)
         return;
-    if (reply->type == REDIS_ERROR)
+    if (reply->type == REDIS_ERROR) {
         quarantine(lane, "XREADGROUP of its pending entries", reply);
-    else if (received == 0)
+    } else if (received == 0) {
         finish_history(lane);
-    else
+    } else {
+        pass_over_known(lane);
         slot->lanes_waiting = true; /* for the next page, when there is room */
+    }
 }
 
-/* [[id, consumer, idle, deliveries] ...] of the page that is about to be read, in order. */
+/* [[id, consumer, idle, deliveries] ...] of the page that is about to be read, in order. What
+ * reading back has added to the counts is not held against anyone. */
 static void on_counts(void *context, const struct redis_value *reply)
 {
     struct lane *lane = context;
+    int64_t most = (int64_t)(lane->slot->setting.config->delivery.max_deliveries + lane->backs);
     forget_suspects(lane);
     if (reply == NULL || reply->type != REDIS_ARRAY)
         return;
@@ -246,8 +265,7 @@ static void on_counts(void *context, const struct redis_value *reply)
         const struct redis_value *deliveries =
             v->type == REDIS_ARRAY && v->count == 4 ? v->element->next->next->next : NULL;
         struct stream_id id;
-        if (deliveries == NULL ||
-            deliveries->integer < lane->slot->setting.config->delivery.max_deliveries ||
+        if (deliveries == NULL || deliveries->integer < most ||
             stream_id_parse(v->element->text, &id) != STATUS_OK)
             continue;
         if (lane->suspects == NULL)
@@ -286,8 +304,10 @@ bool lane_read_history(struct lane *lane)
     snprintf(count, sizeof count, "%zu", page);
     stream_id_format(lane->last, after);
     struct bytes *arguments = slot_arguments(slot, 9);
-    if (page == 0 || arguments == NULL)
+    if (page == 0 || arguments == NULL) {
+        key_end_gathering(lane);
         return false;
+    }
     if (lane->looks_for_suspects)
         ask_for_counts(lane, after, count);
     const char *const words[] = {"XREADGROUP",   "GROUP",    slot->setting.config->redis.group,

@@ -15,6 +15,8 @@
 #define LOSSES_MAX 3u
 /* A process that dies later than this after a publish has not died of it. */
 #define CRASH_MS 1000u
+/* A connection that has answered nothing yet must have stood for this long. */
+#define STANDING_MS 1000u
 
 /* Notes of entries that were settled meanwhile vanish by themselves after a week. */
 static const char note_script[] = "local n = redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])\n"
@@ -77,6 +79,12 @@ static void publish_alone(struct outbox *outbox)
     give_up_try(outbox);
 }
 
+static void condemn(struct entry *entry)
+{
+    flow_fault(entry, "poison",
+               "sent alone three times, and each time the connection or the process ended");
+}
+
 static void on_noted(void *context, const struct redis_value *reply)
 {
     struct outbox *outbox = context;
@@ -92,8 +100,7 @@ static void on_noted(void *context, const struct redis_value *reply)
         outbox->try_noted = false; /* it is sent all the same: without a note it cannot count */
     if (reply->type == REDIS_INTEGER && reply->integer > TRIES_MAX) {
         struct key_queue *key = outbox->trying;
-        flow_fault(ledger_entry(&slot->ledger, key->leader), "poison",
-                   "sent alone three times, and each time the connection or the process ended");
+        condemn(ledger_entry(&slot->ledger, key->leader));
         end_try(outbox);
         key_go_on(key);
         return;
@@ -101,10 +108,14 @@ static void on_noted(void *context, const struct redis_value *reply)
     publish_alone(outbox);
 }
 
-/* Until the connection has shown that it works a crash or a loss proves nothing: the try is not
- * noted before. Any of the suspects may be the one to show it: not always the same begins. */
-static void try_unproven(struct outbox *outbox)
+/* Until the connection has shown that it works, a crash proves nothing: the try is not noted. Any
+ * of the suspects may be the one to show it: not always the same begins. */
+static void try_unproven(struct outbox *outbox, uint64_t now_ms)
 {
+    if (now_ms < outbox->ready_ms + STANDING_MS) {
+        flow_wake_at(outbox->outlet, outbox->ready_ms + STANDING_MS);
+        return;
+    }
     for (uint64_t turns = net_now_us() % 4; turns > 0; turns--)
         key_next_suspect(outbox);
     outbox->trying = outbox->suspects.first;
@@ -112,10 +123,22 @@ static void try_unproven(struct outbox *outbox)
     publish_alone(outbox);
 }
 
-void poison_try(struct outbox *outbox)
+static bool is_condemned(const struct outbox *outbox)
 {
+    const struct ledger *ledger = &outbox->outlet->slot->ledger;
+    return ledger_entry(ledger, outbox->suspects.first->waiting.first)->fault_reason != NULL;
+}
+
+void poison_try(struct outbox *outbox, uint64_t now_ms)
+{
+    if (is_condemned(outbox)) {
+        struct key_queue *key = outbox->suspects.first;
+        key_trying(key);
+        key_go_on(key);
+        return;
+    }
     if (!outbox->answered) {
-        try_unproven(outbox);
+        try_unproven(outbox, now_ms);
         return;
     }
     outbox->trying = outbox->suspects.first;
@@ -165,13 +188,12 @@ static bool is_administrative(const struct mqtt_loss *loss)
     }
 }
 
-/* A broker that is silent may have stopped for a while: that counts only when it has answered
- * something else on this connection. */
+/* On a connection that has answered nothing else, only an end right after the publish counts: a
+ * broker that comes and goes, or stands still, is no news about the entry. */
 static bool counts_as_try(const struct outbox *outbox, const struct mqtt_loss *loss)
 {
-    bool silent = loss->cause == MQTT_LOSS_PUBACK_TIMEOUT || loss->cause == MQTT_LOSS_PING_TIMEOUT;
     return outbox->try_sent_ms != 0 && loss->all_written && !is_administrative(loss) &&
-           (!silent || outbox->answered);
+           (outbox->answered || net_now_ms() < outbox->try_sent_ms + CRASH_MS);
 }
 
 static bool is_too_large(const struct mqtt_loss *loss)
@@ -180,14 +202,26 @@ static bool is_too_large(const struct mqtt_loss *loss)
            loss->reason_code == MQTT_REASON_PACKET_TOO_LARGE;
 }
 
+/* A try that was not noted before it began has been noted after it ended badly. */
+static void on_counted(void *context, const struct redis_value *reply)
+{
+    struct outbox *outbox = context;
+    const struct ledger *ledger = &outbox->outlet->slot->ledger;
+    uint32_t index = ledger_find(ledger, outbox->lost_try);
+    if (index != ENTRY_NONE && reply != NULL && reply->type == REDIS_INTEGER &&
+        reply->integer >= TRIES_MAX)
+        condemn(ledger_entry(ledger, index));
+}
+
 static void note_lost_try(struct outbox *outbox, const struct mqtt_loss *loss)
 {
     struct key_queue *key = outbox->trying;
     if (is_too_large(loss) && outbox->try_sent_ms != 0)
         flow_fault_too_large(ledger_entry(&key->lane->slot->ledger, key->leader));
     bool counts = counts_as_try(outbox, loss);
+    outbox->lost_try = ledger_token(&key->lane->slot->ledger, key->leader);
     if (counts && !outbox->try_noted)
-        note(key, "1", ignore_reply);
+        note(key, "1", on_counted);
     else if (!counts && outbox->try_noted)
         note(key, "-1", ignore_reply);
     end_try(outbox);

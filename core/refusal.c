@@ -75,7 +75,12 @@ static void pause_outlet(struct outlet *outlet, const char *reason)
 
 bool refusal_may_probe(const struct outbox *outbox, uint64_t now_ms)
 {
-    return now_ms >= outbox->outlet->paused_until_ms && mqtt_conn_unsettled(outbox->conn) == 0;
+    struct outlet *outlet = outbox->outlet;
+    if (now_ms < outlet->paused_until_ms) {
+        flow_wake_at(outlet, outlet->paused_until_ms);
+        return false;
+    }
+    return mqtt_conn_unsettled(outbox->conn) == 0;
 }
 
 /* ---- the entry ---------------------------------------------------------------------------- */
@@ -149,6 +154,7 @@ void refusal_judge(struct key_queue *key, uint8_t reason_code)
                    mqtt_reason_name(MQTT_PUBACK, MQTT_5_0, reason_code));
     }
     key->refused = true;
+    key->smooth = false;
     key->accepted_then = outlet->accepted;
     uint32_t rest_ms = entry->fault_reason == NULL ? backoff_next_ms(&key->backoff) : 0;
     key->due_ms = rest_ms > 0 ? net_now_ms() + rest_ms : 0;
@@ -162,5 +168,4 @@ void refusal_over(struct key_queue *key)
     key->refusals = 0;
     key->due_ms = 0;
     backoff_reset(&key->backoff);
-    key_set_stuck(key, false);
 }

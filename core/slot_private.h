@@ -88,9 +88,15 @@ struct lane {
     struct stream_id *alive;
     size_t alive_count;
     struct read_op history;
-    struct lane *history_page;  /* what history.lanes points to */
-    bool looks_for_suspects;    /* something was pending when it began: counts are asked for */
-    bool back_wanted;           /* a key waits for its parked entries */
+    struct lane *history_page; /* what history.lanes points to */
+    bool looks_for_suspects;   /* something was pending when it began: counts are asked for */
+    bool back_wanted;          /* a key waits for its parked entries */
+    bool gathers;     /* coalescing: what was superseded before a restart may not be sent after what
+                         superseded it, and so nothing is until the history is in memory */
+    size_t keys_back; /* they are being read back, and there is room for more of them */
+    bool back_to_end; /* of some all are read back */
+    struct stream_id seen;      /* reading back: what lies before is in memory or parked, or was */
+    uint64_t backs;             /* times of reading back since it began: each raised counts */
     struct stream_id *suspects; /* of this page: delivered more often than max_deliveries */
     size_t suspect_count;
 
@@ -116,7 +122,9 @@ struct outbox {
     struct entry_queue entries;
     uint32_t next_to_send; /* ENTRY_NONE: all have been sent */
     uint32_t sent;         /* entries before next_to_send */
+    bool key_next;         /* a key that is set apart, before the entry at next_to_send */
     bool answered;         /* on this connection, at least one publish */
+    uint64_t ready_ms;     /* since when it is connected */
     bool stopped;          /* mqtt_conn_stop is done */
 
     /* Keys that are set apart, by what they wait for. */
@@ -131,6 +139,7 @@ struct outbox {
     unsigned try_asks;    /* notes of tries without an answer */
     bool try_noted;       /* Redis counts it */
     uint64_t try_sent_ms; /* 0: not yet */
+    uint64_t lost_try;    /* token of the last one whose connection was lost */
     unsigned losses;      /* in a row, of the same head, without an answer in between */
     size_t allowed;       /* publishes in flight, after a loss of some; 0: the window */
     struct stream_id lost_head;
@@ -293,6 +302,12 @@ void slot_confirm_lease(struct slot *slot);
  */
 void slot_start_over(struct slot *slot);
 
+/* One publish of a key in flight at a time: every key of the stream is set apart. */
+static inline bool lane_sends_one_by_one(const struct lane *lane)
+{
+    return lane->route->strict_order || lane->route->coalesce_retained;
+}
+
 /* lane.c */
 struct lane *lane_new(struct slot *slot, const char *name, bool late);
 void lane_free(struct lane *lane);
@@ -383,9 +398,9 @@ void refusal_note_accepted(struct outlet *outlet, uint32_t hash);
 bool refusal_may_probe(const struct outbox *outbox, uint64_t now_ms);
 
 /* poison.c */
-/* Begins to send the first suspect alone. Nothing must be in flight, and Redis' write link fenced.
- */
-void poison_try(struct outbox *outbox);
+/* Begins to send the first suspect alone, if it is time. Nothing must be in flight, and Redis'
+ * write link fenced. */
+void poison_try(struct outbox *outbox, uint64_t now_ms);
 /* It has been answered, with whatever reason code. */
 void poison_answered(struct key_queue *key);
 /* Takes the note back of a try that lasts: this process has not died of it. */

@@ -352,6 +352,18 @@ static void close_links(struct slots_command *command, const struct redis_value 
     }
 }
 
+/* Whether a list is made of groups of texts (s) and integers (i) such as "is". */
+static bool has_form(const struct redis_value *list, const char *group)
+{
+    if (list->type != REDIS_ARRAY || list->count % strlen(group) != 0)
+        return false;
+    size_t position = 0;
+    for (const struct redis_value *v = list->element; v != NULL; v = v->next, position++)
+        if (v->type != (group[position % strlen(group)] == 's' ? REDIS_STRING : REDIS_INTEGER))
+            return false;
+    return true;
+}
+
 static void on_set(void *context, const struct redis_value *reply)
 {
     struct slots_command *command = context;
@@ -361,7 +373,7 @@ static void on_set(void *context, const struct redis_value *reply)
         fail(command, bytes_of("nothing is changed, because an instance has started meanwhile"));
         return;
     }
-    if (reply->type != REDIS_ARRAY || reply->count % 3 != 0) {
+    if (!has_form(reply, "sss")) {
         fail_over_reply(command, reply);
         return;
     }
@@ -406,12 +418,24 @@ static void set(struct slots_command *command)
     send_script(command, set_script, arguments, count, on_set);
 }
 
+static bool is_look(const struct redis_value *reply)
+{
+    static const char *const forms[] = {"ss", "si", "isi", "s"};
+    if (reply->type != REDIS_ARRAY || reply->count != 4)
+        return false;
+    size_t position = 0;
+    for (const struct redis_value *v = reply->element; v != NULL; v = v->next)
+        if (!has_form(v, forms[position++]))
+            return false;
+    return true;
+}
+
 static void on_look(void *context, const struct redis_value *reply)
 {
     struct slots_command *command = context;
     if (reply == NULL)
         return;
-    if (reply->type != REDIS_ARRAY || reply->count != 4) {
+    if (!is_look(reply)) {
         fail_over_reply(command, reply);
         return;
     }

@@ -85,6 +85,9 @@ class FaultProxy(Process):
     def stall(self, names, sides=("up", "down")):
         self.order("set", names, sides=list(sides), mode={"stall": True})
 
+    def unstall(self, names, sides):
+        self.order("set", names, sides=list(sides), mode={})
+
     def delay(self, names, seconds):
         self.order("set", names, mode={"delay": seconds})
 

@@ -256,6 +256,20 @@ def heal_paths(arena, p):
     arena.proxy.heal(p["_paths"])
 
 
+def arrive_late(arena, p):
+    """What the instance has sent meanwhile, reads among it, reaches Redis now that others own its
+    slots; and for a while it hears nothing that would make it give up."""
+    arena.proxy.stall(p["_paths"], ["down"])
+    arena.proxy.unstall(p["_paths"], ["up"])
+    time.sleep(0.8)
+    arena.proxy.heal(p["_paths"])
+
+
+def stall_up(arena, p):
+    p["all"] = False
+    arena.proxy.stall(_paths(arena, p, "redis"), ["up"])
+
+
 def plan_sides(rng):
     return {**pick_path(rng), "sides": rng.choice([["up", "down"], ["up"], ["down"]])}
 
@@ -442,6 +456,9 @@ FAULTS = {f.name: f for f in [
     Fault("redis-stall", "nothing passes to Redis, from it, or both ways", "redis-path",
           path_fault("redis", _stall), heal_paths, cut_from_redis, (0.5, 6.5), plan_sides,
           takeover=False),
+    Fault("redis-late", "what an owner sends to Redis arrives when others have taken over",
+          "redis-path", stall_up, arrive_late, slot_credits, (LEASE_TTL + 1.0, LEASE_TTL + 2.5),
+          lambda rng: {"slot": rng.randrange(SLOTS), "instance": 1}, takeover=True),
     Fault("redis-half-open", "connections to Redis end on one side, the other hears nothing",
           "redis-path", path_fault("redis", _half_open), heal_paths, cut_from_redis, MIDDLE,
           plan_half_open),

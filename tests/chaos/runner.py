@@ -104,7 +104,7 @@ class Runner:
     def _took_over(self, fault, canaries):
         """A process that was stopped comes back when its time is over; one that has ended waits
         until the others have taken over."""
-        limit = 0.0 if fault.name == "gw-stop" else TAKEOVER_LIMIT
+        limit = TAKEOVER_LIMIT if fault.group == "gateway" and fault.name != "gw-stop" else 0.0
         when = self.arena.judge.wait(canaries, limit)
         return None if when is None else when - canaries.since
 

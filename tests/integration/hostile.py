@@ -59,28 +59,55 @@ class Talk:
     def command(self):
         """The next command, as a list of bytes."""
         while True:
-            parsed = _parse_command(self._got)
-            if parsed:
-                words, self._got = parsed
-                return words
+            end = resp_end(self._got, 0)
+            if end is not None:
+                raw, self._got = self._got[:end], self._got[end:]
+                return split_command(raw)
             self._got += self.receive()
 
+    @contextlib.contextmanager
+    def upstream(self):
+        """A function that has a command answered by the sane server: words -> reply, as it came."""
+        with socket.create_connection(("127.0.0.1", self._front.upstream)) as server:
+            def ask(words):
+                server.sendall(b"*%d\r\n" % len(words) +
+                               b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+                got = b""
+                while resp_end(got, 0) is None:
+                    data = server.recv(262144)
+                    if not data:
+                        raise ConnectionError("the sane server has closed")
+                    got += data
+                return got
+            yield ask
 
-def _parse_command(data):
-    if b"\r\n" not in data:
+
+def resp_end(data, at):
+    """Where the RESP value at this offset ends; None: it is not whole."""
+    line = data.find(b"\r\n", at)
+    if line < 0:
         return None
-    head, _, rest = data.partition(b"\r\n")
-    words = []
-    for _ in range(int(head[1:])):
-        if b"\r\n" not in rest:
-            return None
-        length, _, rest = rest.partition(b"\r\n")
-        size = int(length[1:])
-        if len(rest) < size + 2:
-            return None
-        words.append(rest[:size])
-        rest = rest[size + 2:]
-    return words, rest
+    kind, number = data[at:at + 1], data[at + 1:line]
+    at = line + 2
+    if kind == b"$" and int(number) >= 0:
+        at += int(number) + 2
+        return at if at <= len(data) else None
+    if kind == b"*":
+        for _ in range(int(number)):
+            at = resp_end(data, at)
+            if at is None:
+                return None
+    return at
+
+
+def split_command(raw):
+    words, at = [], raw.index(b"\r\n") + 2
+    while at < len(raw):
+        line = raw.index(b"\r\n", at)
+        length = int(raw[at + 1:line])
+        words.append(raw[line + 2:line + 2 + length])
+        at = line + 2 + length + 2
+    return words
 
 
 class Front:

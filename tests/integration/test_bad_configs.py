@@ -98,14 +98,13 @@ FILES = {("redis.tls", "ca_file"), ("redis.tls", "cert_file"), ("redis.tls", "ke
 UNKNOWN = {  # slips of the pen, keys of other programs, keys that have no effect
     "": ["instances", "shard", "slot", "Slots", "broker", "route", "admin", "legacy_lists",
         "inflight", "<<"],
-    "redis": ["URL", "uri", "host", "port", "db", "password", "stream", "groups", "max_deliveries"],
+    "redis": ["URL", "uri", "host", "port", "db", "password", "stream", "groups", "max_rate"],
     "redis.tls": ["ca", "cafile", "cert", "key", "insecure", "verify"],
-    "brokers": ["host", "port", "password", "keep_alive", "clientid", "max_rate", "qos",
+    "brokers": ["host", "port", "password", "keep_alive", "clientid", "rate", "qos",
         "inflights"],
     "brokers.tls": ["ca", "certfile", "keyfile", "alpn"],
-    "routes": ["stream", "topic", "prefix", "sign_key_file", "batch", "coalesce_retained",
-        "strict_order"],
-    "delivery": ["trim", "max_deliveries", "payload_max", "lease", "drain"],
+    "routes": ["stream", "topic", "prefix", "sign_key_file", "batch", "coalesce", "strict"],
+    "delivery": ["trimming", "strict_order", "payload_max", "lease", "drain"],
     "log": ["file", "levels", "color"],
 }
 

@@ -15,7 +15,7 @@ import time
 import pytest
 from harness import free_port, gateway_config, wait_until
 from harness.gateway import binary
-from scale import PATIENCE, is_settled
+from scale import PATIENCE
 
 STREAM, DEAD = "nemo:{a}:events", "nemo:{a}:dead"
 
@@ -27,6 +27,10 @@ def rights_of_the_readme():
     with open(README, encoding="utf-8") as text:
         found = re.search(r"ACL SETUSER admin on >PASSWORD ((?:.+\n)+)", text.read())
     return " ".join(found.group(1).split())
+
+
+# The stream keeps what was acknowledged, for a test to look at.
+KEPT = {"trim": "none"}
 
 
 class Command:
@@ -284,11 +288,11 @@ def test_a_payload_that_was_too_large(things):
     client = redis.client()
     large = client.xadd(STREAM, {"topic": "t", "payload": "x" * 2000, "key": "k", "qos": "1"})
     own = client.xadd(STREAM, {"topic": "t", "payload": "y" * 2000, "key": "k", "id": "my-own"})
-    command = Command(things, redis, broker, delivery={"max_payload": "1000B"})
+    command = Command(things, redis, broker, delivery={"max_payload": "1000B", **KEPT})
     gateway = command.gateway.start()
     wait_until(lambda: client.xlen(DEAD) == 2, 10, "letters")
     gateway.terminate()
-    gateway.write_config(gateway_config(redis, broker, delivery={"max_payload": "3000B"}))
+    gateway.write_config(gateway_config(redis, broker, delivery={"max_payload": "3000B", **KEPT}))
     gateway.start()
     letters = [key for key, _ in client.xrange(DEAD)]
     assert command.ok("replay", "--id", letters[0]) == "replayed 1, refused 0, failed 0\n"
@@ -310,7 +314,7 @@ def test_an_entry_that_is_still_bad_comes_back(things):
     redis, broker = things.redis(), things.recording_broker()
     client = redis.client()
     first = client.xadd(STREAM, {"topic": "tools/#", "payload": "x"})
-    command = Command(things, redis, broker)
+    command = Command(things, redis, broker, delivery=KEPT)
     command.gateway.start()
     wait_until(lambda: client.xlen(DEAD) == 1, 10, "a letter")
     for _ in range(3):  # each run ends, although the letter is back meanwhile
@@ -333,11 +337,11 @@ def test_ten_thousand_arrive_in_their_order(things):
             for n in range(begin, begin + 1000):
                 pipe.xadd(STREAM, {"topic": "many", "payload": "x" * 200 + str(n), "key": "k"})
             ids += pipe.execute()
-    command = Command(things, redis, broker, delivery={"max_payload": "100B"})
+    command = Command(things, redis, broker, delivery={"max_payload": "100B", **KEPT})
     gateway = command.gateway.start()
     wait_until(lambda: client.xlen(DEAD) == count, 120 * PATIENCE, "letters")
     gateway.terminate()
-    gateway.write_config(gateway_config(redis, broker))
+    gateway.write_config(gateway_config(redis, broker, delivery=KEPT))
     gateway.start()
     code, out, errors = command("replay", "--all", timeout=120)
     assert (code, out, errors) == (0, "replayed 10,000, refused 0, failed 0\n", "")
@@ -458,6 +462,23 @@ def test_a_stream_that_was_trimmed(things):
     code, _out, errors = command(*dry)
     assert code == 1 and NEWER in errors
     assert command.ok("replay", "--id", letter, "--force") == summary(1)
+
+
+@pytest.mark.parametrize("trim", ["acked", "none"])
+def test_a_newer_one_that_a_gateway_has_published(things, trim):
+    """Whether it still stands in the stream or was trimmed after its PUBACK."""
+    redis, broker = things.redis(), things.recording_broker()
+    client = redis.client()
+    client.xadd(STREAM, {"topic": "t", "payload": "x" * 2000, "retain": "1"})
+    client.xadd(STREAM, {"topic": "t", "payload": "new", "retain": "1"})
+    command = Command(things, redis, broker, delivery={"max_payload": "1000B", "trim": trim})
+    command.gateway.start()
+    wait_until(lambda: client.xlen(DEAD) == 1 and broker.payloads("nemo/a/t"), 10, "both settled")
+    if trim == "acked":
+        wait_until(lambda: client.xlen(STREAM) == 0, 20, "trimmed")
+    code, _out, errors = command("replay", "--all")
+    assert code == 1 and (NEWER if trim == "none" else MAYBE) in errors
+    assert broker.retained["nemo/a/t"] == b"new" and client.xlen(DEAD) == 1
 
 
 @pytest.mark.limit(200)

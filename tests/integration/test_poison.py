@@ -105,3 +105,27 @@ def test_a_packet_that_the_broker_calls_too_large_is_found(things):
     assert client.xrange(DEAD)[0][1]["dead_reason"] == "packet-too-large"
     wait_until(lambda: client.xpending(STREAM, "nemogate")["pending"] == 0, 20 * PATIENCE, "all")
     assert {m.payload for m in broker.accepted()} >= {f"p{i}".encode() for i in range(20)}
+
+
+def test_a_single_entry_that_kills_its_connection_becomes_a_dead_letter(things):
+    redis, broker = things.redis(), things.recording_broker()
+    client = redis.client()
+    broker.answer = closes_on(b"poison")
+    client.xadd(STREAM, {"topic": "t/bad", "payload": "poison"})
+    things.gateway(config_for(redis, broker))
+    wait_until(lambda: client.xlen(DEAD) == 1, 60 * PATIENCE, "the dead letter")
+    client.xadd(STREAM, {"topic": "t/bad", "payload": "after"})
+    wait_until(lambda: broker.payloads("nemo/a/t/bad")[-1] == b"after", 20 * PATIENCE, "the next")
+
+
+@pytest.mark.limit(200)
+def test_a_single_entry_of_a_broker_that_stays_silent_is_kept(things):
+    redis, broker = things.redis(), things.recording_broker()
+    client = redis.client()
+    broker.hold_acks()
+    client.xadd(STREAM, {"topic": "t", "payload": "x"})
+    things.gateway(config_for(redis, broker, broker_changes={"puback_timeout": "1s"}))
+    wait_until(lambda: len(broker.payloads("nemo/a/t")) == 6, 90 * PATIENCE, "six times")
+    assert client.xlen(DEAD) == 0
+    broker.release_acks()
+    wait_until(lambda: client.xpending(STREAM, "nemogate")["pending"] == 0, 60 * PATIENCE, "taken")

@@ -2,9 +2,11 @@
 what and changes them while no instance lives."""
 
 import json
+import time
 
 import pytest
 from harness import Producer, Verifier, gateway_config, produce, wait_until
+from networks import ControlCut
 from scale import PATIENCE, is_settled, owners, patience, pending
 
 KEPT = "nemogate:{nemogate}:slots"
@@ -79,15 +81,24 @@ def test_numbers_that_redis_has_lost_are_kept_again(things):
 @pytest.mark.limit(60)
 def test_one_that_was_away_while_the_number_changed_takes_no_lease(things):
     """It stands still, its time runs out, the number is changed; when it goes on, its slots' own links
-    get no lease, whichever link is back first."""
+    get no lease, although the control link, which would end it, is not back yet."""
     redis, broker = things.redis(), things.recording_broker()
-    config = gateway_config(redis, broker, delivery={"lease_ttl": "1s"})
+    network = ControlCut(redis.port)
+    config = gateway_config(network.url, broker, delivery={"lease_ttl": "1s"})
     gateway = things.gateway(config)
     gateway.pause()
+    network.cut()
+    gateway.write_config(gateway_config(redis, broker))
     wait_until(lambda: gateway.command("slots", "--set", "4").returncode == 0, 20 * PATIENCE,
                "the change")
     gateway.resume()
-    assert gateway.wait(20 * PATIENCE) == 2
+    gateway.wait_log("no connection to Redis", timeout=20 * PATIENCE, link="write")
+    for _ in range(30):
+        assert owners(redis.client(), 4) == {}
+        time.sleep(0.1)
+    assert gateway.running
+    network.heal()
+    assert gateway.wait(40 * PATIENCE) == 2
     assert owners(redis.client(), 4) == {}
 
 
