@@ -89,6 +89,7 @@ static struct key_queue *make(struct outbox *outbox, struct lane *lane, uint32_t
                               .outbox = outbox,
                               .hash = hash,
                               .state = KEY_GATHERING,
+                              .leaving = true,
                               .again = entry_queue_empty(),
                               .waiting = entry_queue_empty(),
                               .leader = ENTRY_NONE};
@@ -174,28 +175,54 @@ static void drop_waiting(struct key_queue *key, uint32_t keep)
     }
 }
 
-struct key_queue *key_set_apart(struct outbox *outbox, struct lane *lane, uint32_t hash)
+/* Takes what is not sent of the keys that leave out of the outbox, and counts what is sent. wide:
+ * all keys with something in flight leave. */
+static void leave_outbox(struct outbox *outbox, struct key_queue *one, bool wide)
 {
-    struct key_queue *key = make(outbox, lane, hash);
-    struct ledger *ledger = ledger_of(key);
-    if (lane_sends_one_by_one(lane))
-        return key; /* nothing of it ever goes through the outbox */
+    struct ledger *ledger = ledger_of(one);
     struct entry_queue all = outbox->entries;
     outbox->entries = entry_queue_empty();
     outbox->next_to_send = ENTRY_NONE;
     for (uint32_t place = 0; all.count > 0; place++) {
         uint32_t index = entry_queue_take(&all, ledger);
         const struct entry *entry = ledger_entry(ledger, index);
-        bool of_key = entry->key_hash == hash && entry->lane == lane;
-        if (of_key && place >= outbox->sent) {
+        struct key_queue *key = wide ? key_find(outbox->outlet, entry->lane, entry->key_hash) : one;
+        if (key == NULL && place < outbox->sent)
+            key = make(outbox, entry->lane, entry->key_hash);
+        bool leaves =
+            key != NULL && key->leaving && entry->key_hash == key->hash && entry->lane == key->lane;
+        if (leaves && place >= outbox->sent) {
             key_append(key, index);
             continue;
         }
-        key->in_flight += of_key;
+        if (leaves)
+            key->in_flight++;
         entry_queue_append(&outbox->entries, ledger, index);
         if (place >= outbox->sent && outbox->next_to_send == ENTRY_NONE)
             outbox->next_to_send = index;
     }
+}
+
+static void has_left(struct key_queue *key, void *context)
+{
+    (void)context;
+    key->leaving = false;
+}
+
+struct key_queue *key_set_apart(struct outbox *outbox, struct lane *lane, uint32_t hash)
+{
+    struct key_queue *key = make(outbox, lane, hash);
+    if (lane_sends_one_by_one(lane)) {
+        key->leaving = false; /* nothing of it ever goes through the outbox */
+        return key;
+    }
+    /* Where many are refused all leave at once: to look through the outbox for each of them would
+     * take the square of their number. */
+    bool wide = refusal_is_wide(outbox->outlet);
+    leave_outbox(outbox, key, wide);
+    key->leaving = false;
+    if (wide)
+        key_for_outlet(outbox->outlet, has_left, NULL);
     return key;
 }
 
@@ -325,6 +352,20 @@ static void go_on_without_entries(struct key_queue *key)
     end(key);
 }
 
+/* It had left the outbox beside others and was not refused: what waits goes back there. */
+static void take_common_way(struct key_queue *key)
+{
+    struct outbox *outbox = key->outbox;
+    while (key->waiting.count > 0) {
+        uint32_t index = key_take(key);
+        ledger_entry(ledger_of(key), index)->apart = false;
+        entry_queue_append(&outbox->entries, ledger_of(key), index);
+        if (outbox->next_to_send == ENTRY_NONE)
+            outbox->next_to_send = index;
+    }
+    end(key);
+}
+
 void key_go_on(struct key_queue *key)
 {
     if (key->in_flight > 0) {
@@ -336,6 +377,10 @@ void key_go_on(struct key_queue *key)
     key->again = entry_queue_empty();
     if (key->waiting.count == 0) {
         go_on_without_entries(key);
+        return;
+    }
+    if (!key->stuck && !lane_sends_one_by_one(key->lane)) {
+        take_common_way(key);
         return;
     }
     park_excess(key);

@@ -36,6 +36,7 @@ struct key_queue {
     struct entry_queue waiting; /* while nothing is in flight from before: all there are */
     uint32_t in_flight;         /* sent before it was set apart, without an answer */
     uint32_t leader;            /* KEY_SENT, KEY_TRYING: the entry that was published */
+    bool leaving;               /* the outbox, just now */
     bool stuck;                 /* from a refusal, a burial or a suspicion until it has caught up:
                                    its share is limited */
 

@@ -91,6 +91,7 @@ static void quarantine_for(struct lane *lane, const char *what, struct bytes rep
     lane->state = LANE_QUARANTINED;
     lane->retry_ms = now + interval;
     reading_leave(lane);
+    key_end_gathering(lane);
     if (log_limit_pass(&lane->trouble, now, TROUBLE_PERIOD_MS, &held_back))
         log_event(&slot->log, LOG_ERROR,
                   "a stream cannot be read; it is left alone and tried again",

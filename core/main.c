@@ -11,6 +11,7 @@
 #include "core/slots_command.h"
 
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static struct log open_log(const struct config *config)
@@ -25,8 +26,26 @@ static struct log open_log(const struct config *config)
                     config->log_format == CONFIG_LOG_JSON ? LOG_JSON : LOG_LOGFMT);
 }
 
+static bool holds_secrets(const struct config *config)
+{
+    bool holds = config->redis.password != NULL || config->redis.tls.key_file[0] != '\0';
+    for (size_t i = 0; i < config->broker_count; i++)
+        holds = holds || config->brokers[i].password != NULL ||
+                config->brokers[i].tls.key_file[0] != '\0';
+    return holds;
+}
+
+/* No core dump, neither to a file nor to a handler that keeps them (which RLIMIT_CORE would not
+ * stop), and no look into /proc/PID/mem for other processes of the same user. root still may. */
+static void keep_memory_private(void)
+{
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 static int run(const struct config *config)
 {
+    if (holds_secrets(config))
+        keep_memory_private();
     struct log log = open_log(config);
     return engine_run(config, &log);
 }

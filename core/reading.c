@@ -24,7 +24,7 @@
  * when it has looked at all of them a few times in vain. */
 #define LOOK_US_PER_LANE 10u
 #define LOOK_MIN_US 2000u /* what is less is not waited for, but beside hot lanes */
-#define LOOK_IN_VAIN 3u
+#define LOOK_IN_VAIN 2u
 #define LOOK_QUIET                                                                                 \
     4u /* so many times slower when nothing comes, and not all lanes can be named                  \
         */
@@ -232,6 +232,12 @@ void reading_leave(struct lane *lane)
 
 /* ---- asking ------------------------------------------------------------------------------- */
 
+/* How long to wait behind a look at so many lanes. */
+static uint64_t pace_us(const struct slot *slot, size_t lanes)
+{
+    return (uint64_t)lanes * slot->setting.config->slots * LOOK_US_PER_LANE;
+}
+
 static void begin_again(struct lane *lane)
 {
     reading_leave(lane);
@@ -257,11 +263,17 @@ static void suspect(struct slot *slot, const struct read_op *op)
         slot->suspect_part = 1;
 }
 
+/* A parked read that has lasted long enough before an entry came was worth its cost. */
 static void note_look(struct slot *slot, const struct read_op *op, size_t entries)
 {
-    slot->looked_us = net_now_us();
+    uint64_t now = net_now_us();
+    if (entries == 0)
+        slot->vain += op->lane_count;
+    else if (!op->blocking ||
+             now - slot->look_sent_us < LOOK_IN_VAIN * pace_us(slot, op->lane_count))
+        slot->vain = 0;
+    slot->looked_us = now;
     slot->looked_lanes = op->lane_count;
-    slot->vain = entries > 0 ? 0 : slot->vain + op->lane_count;
 }
 
 static void on_read(void *context, const struct redis_value *reply)
@@ -320,15 +332,14 @@ static void send_read(struct slot *slot, struct read_op *op, uint32_t block_ms)
     for (size_t i = 0; i < op->lane_count; i++)
         arguments[n++] = bytes_of(">");
     reading_expect(slot, op, block_ms > 0);
+    if (op->from == &slot->cold) {
+        slot->look_sent_us = net_now_us();
+        slot->looked_all = op->lane_count == slot->cold.count;
+    }
     redis_link_read(slot->read_link, arguments, n, block_ms, on_read, slot);
 }
 
 /* ---- when --------------------------------------------------------------------------------- */
-
-static uint64_t pace_us(const struct slot *slot, size_t lanes)
-{
-    return (uint64_t)lanes * slot->setting.config->slots * LOOK_US_PER_LANE;
-}
 
 /* So many lanes that they are looked at a few times before a read is parked. */
 static bool are_many(const struct slot *slot, size_t lanes)
@@ -351,7 +362,7 @@ static uint64_t look_due_us(const struct slot *slot, bool beside_hot)
         return 0;
     if (!is_quiet(slot))
         return slot->looked_us + pace;
-    return slot->looked_lanes < slot->cold.count ? slot->looked_us + LOOK_QUIET * pace : 0;
+    return slot->looked_all ? 0 : slot->looked_us + LOOK_QUIET * pace;
 }
 
 static bool read_hot(struct slot *slot, struct read_op *op)

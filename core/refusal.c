@@ -10,6 +10,8 @@
 
 /* Of fewer keys than this nothing is concluded about the broker. */
 #define VERDICTS_LEAST 4u
+/* So many of the last keys, and more will follow. */
+#define VERDICTS_MANY 8u
 
 /* ---- the broker's state ------------------------------------------------------------------- */
 
@@ -35,6 +37,11 @@ static size_t count_refused(const struct verdicts *verdicts)
     for (size_t i = 0; i < verdicts->count; i++)
         refused += verdicts->refused[i];
     return refused;
+}
+
+bool refusal_is_wide(const struct outlet *outlet)
+{
+    return count_refused(&outlet->verdicts) >= VERDICTS_MANY;
 }
 
 static bool refuses_most(const struct verdicts *verdicts)

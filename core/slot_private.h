@@ -260,7 +260,9 @@ struct slot {
     struct rotation suspects; /* Redis has refused a read of them because of one of them */
     size_t suspect_part;      /* how many of those the next read names at most */
     struct event *look;       /* wakes the loop when it is time to look at the cold ones */
-    uint64_t looked_us;       /* the last look: when, and at how many */
+    uint64_t look_sent_us;    /* the last look: when it was sent and answered, */
+    uint64_t looked_us;
+    bool looked_all; /* whether it named all that are cold, and how many */
     size_t looked_lanes;
     size_t vain;             /* cold lanes looked at since one of them had an entry */
     bool waking;             /* a CLIENT UNBLOCK is on its way */
@@ -388,6 +390,8 @@ void flow_forget(struct slot *slot, uint32_t index);
 extern const struct mqtt_conn_events flow_events;
 
 /* refusal.c */
+/* Many of the last keys were refused. */
+bool refusal_is_wide(const struct outlet *outlet);
 /* The broker has refused the key's leader. */
 void refusal_judge(struct key_queue *key, uint8_t reason_code);
 /* The broker has taken an entry of the key, or it has gone to the dead letters. */

@@ -24,9 +24,9 @@ for set in "$@"; do
     case $set in
     demo) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}") ;;
     tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-pytest
-                    python3-yaml faketime procps util-linux) ;;
+                    python3-pytest-xdist python3-yaml faketime procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git
-                   python3 libcriterion-dev) ;;
+                   python3 libcriterion-dev systemd) ;;
     package) wanted+=("${build[@]}" dpkg-dev file) ;;
     *) usage ;;
     esac

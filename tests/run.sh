@@ -10,6 +10,7 @@ python=/usr/bin/python3
 san=
 unit=yes
 integration=yes
+workers=3 # most tests wait rather than compute
 pytest_arguments=()
 
 usage() {
@@ -84,7 +85,7 @@ if [ "$integration" = yes ]; then
     say "integration tests"
     cd "$root"
     NEMOGATE_BINARY=$build/nemogate NEMOGATE_SAN=$san PYTHONDONTWRITEBYTECODE=1 \
-        "${wrap[@]}" "$python" -m pytest -p no:cacheprovider -ra --durations=10 \
+        "${wrap[@]}" "$python" -m pytest -p no:cacheprovider -ra --durations=10 -n "$workers" \
         --junitxml="$results/integration.xml" tests/integration "${pytest_arguments[@]}" || true
 fi
 

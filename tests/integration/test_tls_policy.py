@@ -22,7 +22,6 @@ REFUSED = {
     "CBC and SHA-256": (["-tls1_2", "-cipher", f"ECDHE-ECDSA-AES128-SHA256:{OLD}"], "ec"),
     "nobody vouches for the server": (["-tls1_2", "-cipher", f"AECDH-AES128-SHA:ADH-AES128-SHA:{OLD}"],
                                       "rsa"),
-    "an RSA key of 512 bits": (["-cipher", f"ALL:{OLD}"], "rsa512"),
 }
 TAKEN = {
     "TLS 1.2": (["-tls1_2"], "rsa"),
@@ -49,10 +48,9 @@ class OpensslServer(Process):
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """rsa, ec and rsa512: self-signed for 127.0.0.1, and so their own authority."""
+    """rsa and ec: self-signed for 127.0.0.1, and so their own authority."""
     folder = tmp_path_factory.mktemp("keys")
-    for kind, options in {"rsa": ["rsa:2048"], "ec": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
-                          "rsa512": ["rsa:512"]}.items():
+    for kind, options in {"rsa": ["rsa:2048"], "ec": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]}.items():
         subprocess.run(["openssl", "req", "-x509", "-newkey", *options, "-nodes", "-days", "30",
                         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
                         "-keyout", f"{folder}/{kind}.key", "-out", f"{folder}/{kind}.crt"],
@@ -94,11 +92,10 @@ def test_refused(things, keys, case, side):
 @pytest.mark.parametrize("side", ["broker", "redis"])
 @pytest.mark.parametrize("case", TAKEN)
 def test_taken(things, keys, case, side):
-    """The same servers within the limits: TLS comes about, and only then the silence is complained of.
-    """
+    """The same servers within the limits: TLS comes about, and what is complained of comes after it."""
     options, kind = TAKEN[case]
     server = OpensslServer(things.tmp, keys, kind, options)
     things.made.append(server)
     server.start()
     reason = reason_of(things, side, keys, server, kind)
-    assert "TLS handshake" not in reason and ("CONNACK" in reason or "no answer" in reason), reason
+    assert "TLS" not in reason, reason

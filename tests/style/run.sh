@@ -36,6 +36,7 @@ check "no mutable globals" tests/style/check_globals.sh build/tests
 check "README key table" "$python" -B tests/style/check_readme.py build/tests/nemogate
 check "format" tests/style/check_format.sh
 check "words" tests/style/check_words.sh
+check "systemd unit" tests/style/check_unit.sh
 check "clang-tidy" tests/style/check_tidy.sh build/clang
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

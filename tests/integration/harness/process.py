@@ -6,7 +6,9 @@ everything it has made, also when the test fails.
 """
 
 import ctypes
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,11 +20,22 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+# Below the ports that the kernel gives to outgoing connections, so that a server can be stopped and
+# started again on its port; each process of a test run begins somewhere else.
+_ports = itertools.count(random.SystemRandom().randrange(10000, 30000))
+
+
 def free_port():
-    """A loopback port that nobody listens on at the moment."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A loopback port that nobody listens on at the moment, and that this process has not given yet."""
+    for _ in range(1000):
+        port = 10000 + (next(_ports) - 10000) % 20000
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free loopback port between 10000 and 30000")
 
 
 def wait_until(predicate, timeout=10.0, what="the condition", interval=0.01):
