@@ -166,6 +166,7 @@ static void on_page(void *context, const struct redis_value *reply)
         if (log_limit_pass(&d->trouble, net_now_ms(), 30000, &held_back))
             log_event(d->log, LOG_ERROR, "Redis refuses SCAN; streams cannot be found by pattern",
                       LOG_BYTES("reply", text));
+        memcpy(d->cursor, "0", 2); /* one that Redis does not take must not be given to it again */
         d->pattern++;
         if (!find_pattern(d))
             end_pass(d);

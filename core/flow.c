@@ -100,6 +100,7 @@ enum status flow_publish(struct outbox *outbox, uint32_t index, uint64_t now_ms)
     struct slot *slot = outbox->outlet->slot;
     struct entry *entry = ledger_entry(&slot->ledger, index);
     uint64_t token = ledger_token(&slot->ledger, index);
+    entry->order = ++outbox->order;
     if (entry->expires_ms != 0) {
         uint64_t left_ms = life_left_ms(slot, entry, now_ms);
         if (left_ms == 0) {
@@ -251,6 +252,7 @@ void flow_close(struct outlet *outlet)
     outlet->open = false;
     outlet->started = false;
     outlet->paused_until_ms = 0;
+    outlet->verdicts = (struct verdicts){0};
     key_forget_all(outlet);
     for (size_t i = 0; i < outlet->connections; i++) {
         struct outbox *outbox = &outlet->outboxes[i];
@@ -367,10 +369,10 @@ static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, u
     struct outlet *outlet = outbox->outlet;
     uint32_t index = ledger_find(&outlet->slot->ledger, token);
     assert(index != ENTRY_NONE);
-    const struct entry *entry = ledger_entry(&outlet->slot->ledger, index);
+    struct entry *entry = ledger_entry(&outlet->slot->ledger, index);
     if (is_by_broker(entry)) {
         outbox->answered = true;
-        outbox->losses = 0;
+        entry->losses = 0;
         if (reason_code < MQTT_REASON_UNSPECIFIED_ERROR)
             refusal_note_accepted(outlet, entry->key_hash);
     }

@@ -1,124 +1,12 @@
 /*
- * The table of keys that are set apart, their states and lists, and parking. A key has a place here
+ * The keys that are set apart: their entries, states and lists, and parking. A key has a place here
  * only while it has entries (in memory or parked), so that there are never more than entries.
  */
 #include "core/slot_private.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
-#define BLOCK_KEYS 64u
-#define BUCKETS_MAX 65536u
 #define PARKING_SHARE 8u
-
-struct key_block {
-    struct key_block *next;
-    struct key_queue keys[BLOCK_KEYS];
-};
-
-/* ---- the table ---------------------------------------------------------------------------- */
-
-bool key_table_open(struct key_table *table, size_t credits)
-{
-    table->bucket_count = 64;
-    while (table->bucket_count < credits / 2 && table->bucket_count < BUCKETS_MAX)
-        table->bucket_count *= 2;
-    table->buckets = calloc(table->bucket_count, sizeof(struct key_queue *));
-    return table->buckets != NULL;
-}
-
-void key_table_close(struct key_table *table)
-{
-    for (struct key_block *block = table->blocks, *next; block != NULL; block = next) {
-        next = block->next;
-        free(block);
-    }
-    free(table->buckets);
-}
-
-static struct key_queue **bucket_of(const struct key_table *table, const struct lane *lane,
-                                    uint32_t hash)
-{
-    uint64_t mixed = ((uint64_t)(uintptr_t)lane ^ hash) * UINT64_C(0x9e3779b97f4a7c15);
-    return &table->buckets[mixed >> 32 & (table->bucket_count - 1)];
-}
-
-struct key_queue *key_find(const struct outlet *outlet, const struct lane *lane, uint32_t hash)
-{
-    if (outlet->keys.count == 0)
-        return NULL;
-    struct key_queue *key = *bucket_of(&outlet->keys, lane, hash);
-    while (key != NULL && (key->hash != hash || key->lane != lane))
-        key = key->next_same;
-    return key;
-}
-
-static struct key_queue *take_free(struct key_table *table)
-{
-    if (table->free == NULL) {
-        struct key_block *block = malloc(sizeof *block);
-        if (block == NULL)
-            return NULL;
-        block->next = table->blocks;
-        table->blocks = block;
-        for (size_t i = 0; i < BLOCK_KEYS; i++) {
-            block->keys[i].next_same = table->free;
-            table->free = &block->keys[i];
-        }
-    }
-    struct key_queue *key = table->free;
-    table->free = key->next_same;
-    return key;
-}
-
-static struct key_queue *make(struct outbox *outbox, struct lane *lane, uint32_t hash)
-{
-    struct key_table *table = &outbox->outlet->keys;
-    struct key_queue *key = take_free(table);
-    if (key == NULL) {
-        log_event(
-            &outbox->log, LOG_ERROR,
-            "no memory for a key; the process ends, and all that is not settled stays pending "
-            "in Redis",
-            LOG_TEXT("stream", lane->name));
-        abort();
-    }
-    struct key_queue **bucket = bucket_of(table, lane, hash);
-    *key = (struct key_queue){.next_same = *bucket,
-                              .lane = lane,
-                              .outbox = outbox,
-                              .hash = hash,
-                              .state = KEY_GATHERING,
-                              .leaving = true,
-                              .again = entry_queue_empty(),
-                              .waiting = entry_queue_empty(),
-                              .leader = ENTRY_NONE};
-    backoff_init(&key->backoff, hash * UINT64_C(2654435761) + net_now_us());
-    *bucket = key;
-    table->count++;
-    return key;
-}
-
-static void end(struct key_queue *key)
-{
-    struct key_table *table = &key->outbox->outlet->keys;
-    struct key_queue **link = bucket_of(table, key->lane, key->hash);
-    while (*link != key)
-        link = &(*link)->next_same;
-    *link = key->next_same;
-    key->next_same = table->free;
-    table->free = key;
-    table->count--;
-}
-
-void key_forget_all(struct outlet *outlet)
-{
-    struct key_table *table = &outlet->keys;
-    for (size_t i = 0; table->count > 0 && i < table->bucket_count; i++)
-        while (table->buckets[i] != NULL)
-            end(table->buckets[i]);
-    table->stuck_entries = 0;
-}
 
 /* ---- entries ------------------------------------------------------------------------------ */
 
@@ -132,11 +20,29 @@ static uint32_t count_of(const struct key_queue *key)
     return key->again.count + key->waiting.count;
 }
 
+static void count_in(struct key_queue *key, uint32_t index)
+{
+    struct key_table *table = &key->outbox->outlet->keys;
+    if (!key->stuck)
+        return;
+    table->stuck_entries++;
+    table->stuck_bytes += ledger_entry(ledger_of(key), index)->size;
+}
+
+static void count_out(struct key_queue *key, uint32_t index)
+{
+    struct key_table *table = &key->outbox->outlet->keys;
+    if (!key->stuck)
+        return;
+    table->stuck_entries--;
+    table->stuck_bytes -= ledger_entry(ledger_of(key), index)->size;
+}
+
 static void add_to(struct key_queue *key, struct entry_queue *queue, uint32_t index)
 {
     ledger_entry(ledger_of(key), index)->apart = true;
     entry_queue_append(queue, ledger_of(key), index);
-    key->outbox->outlet->keys.stuck_entries += key->stuck;
+    count_in(key, index);
 }
 
 void key_append(struct key_queue *key, uint32_t index)
@@ -146,17 +52,25 @@ void key_append(struct key_queue *key, uint32_t index)
 
 uint32_t key_take(struct key_queue *key)
 {
-    key->outbox->outlet->keys.stuck_entries -= key->stuck;
-    return entry_queue_take(&key->waiting, ledger_of(key));
+    uint32_t index = entry_queue_take(&key->waiting, ledger_of(key));
+    count_out(key, index);
+    return index;
+}
+
+static void for_entries(struct key_queue *key, const struct entry_queue *queue,
+                        void (*count)(struct key_queue *key, uint32_t index))
+{
+    for (uint32_t i = queue->first; i != ENTRY_NONE; i = ledger_entry(ledger_of(key), i)->next)
+        count(key, i);
 }
 
 void key_set_stuck(struct key_queue *key, bool stuck)
 {
-    size_t *sum = &key->outbox->outlet->keys.stuck_entries;
-    if (stuck && !key->stuck)
-        *sum += count_of(key);
-    else if (!stuck && key->stuck)
-        *sum -= count_of(key);
+    if (stuck == key->stuck)
+        return;
+    key->stuck = true; /* while it is counted */
+    for_entries(key, &key->again, stuck ? count_in : count_out);
+    for_entries(key, &key->waiting, stuck ? count_in : count_out);
     key->stuck = stuck;
 }
 
@@ -167,7 +81,7 @@ static void drop_waiting(struct key_queue *key, uint32_t keep)
     key->waiting = entry_queue_empty();
     for (uint32_t place = 0; all.count > 0; place++) {
         uint32_t index = entry_queue_take(&all, ledger_of(key));
-        key->outbox->outlet->keys.stuck_entries -= key->stuck;
+        count_out(key, index);
         if (place < keep)
             add_to(key, &key->waiting, index);
         else
@@ -188,7 +102,7 @@ static void leave_outbox(struct outbox *outbox, struct key_queue *one, bool wide
         const struct entry *entry = ledger_entry(ledger, index);
         struct key_queue *key = wide ? key_find(outbox->outlet, entry->lane, entry->key_hash) : one;
         if (key == NULL && place < outbox->sent)
-            key = make(outbox, entry->lane, entry->key_hash);
+            key = key_make(outbox, entry->lane, entry->key_hash);
         bool leaves =
             key != NULL && key->leaving && entry->key_hash == key->hash && entry->lane == key->lane;
         if (leaves && place >= outbox->sent) {
@@ -211,7 +125,7 @@ static void has_left(struct key_queue *key, void *context)
 
 struct key_queue *key_set_apart(struct outbox *outbox, struct lane *lane, uint32_t hash)
 {
-    struct key_queue *key = make(outbox, lane, hash);
+    struct key_queue *key = key_make(outbox, lane, hash);
     if (lane_sends_one_by_one(lane)) {
         key->leaving = false; /* nothing of it ever goes through the outbox */
         return key;
@@ -321,23 +235,48 @@ static void bury(struct key_queue *key)
 
 static bool share_is_used(const struct outlet *outlet)
 {
-    return outlet->keys.stuck_entries >= outlet->credits / PARKING_SHARE;
+    return outlet->keys.stuck_entries >= outlet->credits / PARKING_SHARE ||
+           outlet->keys.stuck_bytes >= outlet->bytes_max / PARKING_SHARE;
 }
 
-/* It had more in memory when it got stuck. */
+/* What lies before the first parked entry stays in memory. Where the key was being read back, the
+ * rest of that is for another time. */
+static void park_from(struct key_queue *key, struct stream_id first)
+{
+    key->lane->keys_back -= key->reading_back;
+    key->reading_back = false;
+    key->parked = true;
+    key->first_parked = first;
+}
+
+static size_t excess_of(size_t stuck, size_t all)
+{
+    return stuck > all / PARKING_SHARE ? stuck - all / PARKING_SHARE : 0;
+}
+
+/* It had more in memory when it got stuck, or another has got stuck meanwhile. */
 static void park_excess(struct key_queue *key)
 {
     const struct outlet *outlet = key->outbox->outlet;
-    size_t share = outlet->credits / PARKING_SHARE;
-    if (!key->stuck || key->waiting.count <= 1 || outlet->keys.stuck_entries <= share)
+    const struct ledger *ledger = ledger_of(key);
+    size_t entries = excess_of(outlet->keys.stuck_entries, outlet->credits);
+    size_t bytes = excess_of(outlet->keys.stuck_bytes, outlet->bytes_max);
+    if (!key->stuck || key->waiting.count <= 1 || (entries == 0 && bytes == 0))
         return;
-    size_t excess = outlet->keys.stuck_entries - share;
-    uint32_t keep = excess < key->waiting.count ? key->waiting.count - (uint32_t)excess : 1;
-    uint32_t first = key->waiting.first;
-    for (uint32_t i = 0; i < keep; i++)
-        first = ledger_entry(ledger_of(key), first)->next;
-    key->parked = true;
-    key->first_parked = ledger_entry(ledger_of(key), first)->id;
+    size_t all = 0;
+    for (uint32_t i = key->waiting.first; i != ENTRY_NONE; i = ledger_entry(ledger, i)->next)
+        all += ledger_entry(ledger, i)->size;
+    uint32_t next = key->waiting.first, keep = 0;
+    size_t kept = 0;
+    do {
+        kept += ledger_entry(ledger, next)->size;
+        keep++;
+        next = ledger_entry(ledger, next)->next;
+    } while (next != ENTRY_NONE && keep + entries < key->waiting.count &&
+             kept + ledger_entry(ledger, next)->size + bytes <= all);
+    if (next == ENTRY_NONE)
+        return;
+    park_from(key, ledger_entry(ledger, next)->id);
     drop_waiting(key, keep);
 }
 
@@ -349,7 +288,7 @@ static void go_on_without_entries(struct key_queue *key)
         return;
     }
     key_set_stuck(key, false);
-    end(key);
+    key_end(key);
 }
 
 /* It had left the outbox beside others and was not refused: what waits goes back there. */
@@ -363,7 +302,7 @@ static void take_common_way(struct key_queue *key)
         if (outbox->next_to_send == ENTRY_NONE)
             outbox->next_to_send = index;
     }
-    end(key);
+    key_end(key);
 }
 
 void key_go_on(struct key_queue *key)
@@ -383,8 +322,10 @@ void key_go_on(struct key_queue *key)
         take_common_way(key);
         return;
     }
-    park_excess(key);
     const struct entry *first = ledger_entry(ledger_of(key), key->waiting.first);
+    if (first->suspect)
+        key_set_stuck(key, true);
+    park_excess(key);
     if (key->lane->gathers)
         set_state(key, KEY_GATHERING);
     else if (first->fault_reason != NULL)
@@ -401,8 +342,7 @@ void key_keep(struct key_queue *key, uint32_t index)
     /* The first of them stays: it is the one that was refused. */
     if (!key->parked && key->stuck && key->again.count > 0 && share_is_used(key->outbox->outlet)) {
         /* What waits is newer than this one: it goes too. */
-        key->parked = true;
-        key->first_parked = id;
+        park_from(key, id);
         drop_waiting(key, 0);
     }
     if (key->parked && stream_id_compare(id, key->first_parked) >= 0)
@@ -437,21 +377,19 @@ static void begin_again(struct key_queue *key, void *context)
         key_go_on(key);
 }
 
-static void for_each(struct key_table *table, const struct lane *lane,
-                     void (*act)(struct key_queue *key, void *context), void *context)
-{
-    for (size_t i = 0; table->count > 0 && i < table->bucket_count; i++) {
-        for (struct key_queue *key = table->buckets[i], *next; key != NULL; key = next) {
-            next = key->next_same;
-            if (lane == NULL || key->lane == lane)
-                act(key, context);
-        }
-    }
-}
-
 void key_rewind(struct outbox *outbox)
 {
+    /* What was in flight goes first: so ever fewer are in flight with one that ends connections. */
+    struct key_list others = outbox->ready;
+    outbox->ready = (struct key_list){NULL, NULL};
     key_for_outlet(outbox->outlet, begin_again, outbox);
+    if (others.first == NULL)
+        return;
+    if (outbox->ready.first == NULL)
+        outbox->ready.first = others.first;
+    else
+        outbox->ready.last->next = others.first;
+    outbox->ready.last = others.last;
 }
 
 static void end_gathering(struct key_queue *key, void *context)
@@ -469,18 +407,6 @@ void key_end_gathering(struct lane *lane)
     key_for_lane(lane, end_gathering, NULL);
 }
 
-void key_for_outlet(struct outlet *outlet, void (*act)(struct key_queue *key, void *context),
-                    void *context)
-{
-    for_each(&outlet->keys, NULL, act, context);
-}
-
-void key_for_lane(struct lane *lane, void (*act)(struct key_queue *key, void *context),
-                  void *context)
-{
-    for_each(&lane->outlet->keys, lane, act, context);
-}
-
 /* ---- parking ------------------------------------------------------------------------------ */
 
 bool key_parks(struct key_queue *key, struct stream_id id)
@@ -489,10 +415,7 @@ bool key_parks(struct key_queue *key, struct stream_id id)
     if (!full && (!key->parked || key->reading_back))
         return false;
     if (!key->parked || key->reading_back)
-        key->first_parked = id;
-    key->lane->keys_back -= key->reading_back;
-    key->parked = true;
-    key->reading_back = false;
+        park_from(key, id);
     return true;
 }
 
@@ -530,7 +453,7 @@ static void mark_read_back(struct key_queue *key, void *context)
         key_set_stuck(key, false);
     if (key->smooth && !lane_sends_one_by_one(lane)) {
         lane->back_to_end = true;
-        end(key);
+        key_end(key);
         return;
     }
     key->smooth = true;

@@ -66,9 +66,12 @@ struct key_table {
     size_t bucket_count;
     size_t count;
     size_t stuck_entries; /* in the queues of stuck keys */
+    size_t stuck_bytes;   /* of their packets */
     struct key_queue *free;
     struct key_block *blocks;
 };
+
+/* key_table.c */
 
 /* credits: how many entries the outlet may hold, and so how many keys. false: memory is short. */
 MUST_CHECK bool key_table_open(struct key_table *table, size_t credits);
@@ -76,6 +79,20 @@ void key_table_close(struct key_table *table);
 
 /* NULL: the key takes the common way. */
 struct key_queue *key_find(const struct outlet *outlet, const struct lane *lane, uint32_t hash);
+/* A key without entries, in KEY_GATHERING. The process ends when memory is short. */
+struct key_queue *key_make(struct outbox *outbox, struct lane *lane, uint32_t hash);
+/* Strikes a key off that is in no list. */
+void key_end(struct key_queue *key);
+/* Forgets all keys of the outlet, not their entries. */
+void key_forget_all(struct outlet *outlet);
+/* Calls act for each key of an outlet or a lane; it may go on or end meanwhile. */
+void key_for_outlet(struct outlet *outlet, void (*act)(struct key_queue *key, void *context),
+                    void *context);
+void key_for_lane(struct lane *lane, void (*act)(struct key_queue *key, void *context),
+                  void *context);
+
+/* key_queue.c */
+
 /* Sets a key apart that is not: takes its unsent entries out of the outbox and counts its sent
  * ones. key_go_on must follow. */
 struct key_queue *key_set_apart(struct outbox *outbox, struct lane *lane, uint32_t hash);
@@ -101,19 +118,12 @@ uint32_t key_take(struct key_queue *key);
 void key_wake(struct outbox *outbox, uint64_t now_ms);
 /* The outbox's connection is gone, and what was in flight has been kept: all begins again. */
 void key_rewind(struct outbox *outbox);
-/* Forgets all keys of the outlet, not their entries. */
-void key_forget_all(struct outlet *outlet);
 /* The lane's keys have gathered what there is, or there is no room for more: they go on. */
 void key_end_gathering(struct lane *lane);
-/* Calls act for each key of an outlet or a lane; it may go on or end meanwhile. */
-void key_for_outlet(struct outlet *outlet, void (*act)(struct key_queue *key, void *context),
-                    void *context);
-void key_for_lane(struct lane *lane, void (*act)(struct key_queue *key, void *context),
-                  void *context);
 
-/* Parking: stuck keys have at most an eighth of the credits in memory, or one entry each. What is
- * read back takes its turn as everything of the key does, one publish at a time; when that has gone
- * well once, the rest is read back as if the key had never been apart. */
+/* Parking: stuck keys have at most an eighth of the credits in memory, and of the bytes, or one
+ * entry each. What is read back takes its turn as everything of the key does, one publish at a
+ * time; when that has gone well once, the rest is read back as if the key had never been apart. */
 
 /* Whether an entry that Redis has just delivered is to be left there for now. */
 bool key_parks(struct key_queue *key, struct stream_id id);

@@ -248,6 +248,7 @@ static void on_history(void *context, const struct redis_value *reply)
     } else if (received == 0) {
         finish_history(lane);
     } else {
+        lane->backs += lane->cut; /* some of the page will be read again */
         pass_over_known(lane);
         slot->lanes_waiting = true; /* for the next page, when there is room */
     }
@@ -328,6 +329,7 @@ void lane_read_again(struct lane *lane)
     /* All that was taken lies before lane->last: none of it is named again. */
     forget_alive(lane);
     reading_leave(lane);
+    lane->backs++;
     lane->state = LANE_HISTORY;
     lane->slot->lanes_waiting = true;
 }

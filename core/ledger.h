@@ -35,7 +35,9 @@ struct entry {
     uint32_t generation;
     uint32_t next; /* in its outbox, then in its lane's queue of owed entries */
     enum entry_state state;
+    uint32_t order;  /* of its last publish, among those of its connection */
     uint16_t outbox; /* the index of its connection */
+    uint8_t losses;  /* connections that were lost with it as the head of the window */
     bool apart;      /* in the queue of its key, not in the outbox */
     bool suspect;    /* it may be the cause of what went wrong: it is sent alone */
 };

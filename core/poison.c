@@ -11,7 +11,8 @@
 
 /* So many lone tries, each of which ended in a crash or a lost connection, make a dead letter. */
 #define TRIES_MAX 3
-/* A head of the window that was lost so many times, without an answer in between, is a suspect. */
+/* An entry that was the head of the window so many times when the connection was lost is a suspect:
+ * what others were answered in between does not clear it. */
 #define LOSSES_MAX 3u
 /* A process that dies later than this after a publish has not died of it. */
 #define CRASH_MS 1000u
@@ -35,8 +36,8 @@ static void ignore_reply(void *context, const struct redis_value *reply)
 static void note(const struct key_queue *key, const char *by, redis_reply_fn *on_reply)
 {
     struct slot *slot = key->lane->slot;
-    if (!slot->write_fenced)
-        return;
+    if (!slot->write_fenced || !redis_link_is_ready(slot->write_link))
+        return; /* it may be lost, and not have told of it */
     char id[STREAM_ID_TEXT], field[STREAM_ID_TEXT + 520];
     stream_id_format(ledger_entry(&slot->ledger, key->leader)->id, id);
     snprintf(field, sizeof field, "%s %.512s", id, key->lane->name);
@@ -92,7 +93,8 @@ static void on_noted(void *context, const struct redis_value *reply)
     outbox->try_asks--;
     if (outbox->trying == NULL || outbox->try_asks > 0 || outbox->try_sent_ms != 0)
         return; /* of a try that was given up */
-    if (reply == NULL || slot->state != SLOT_HELD || mqtt_conn_room(outbox->conn) == 0) {
+    if (reply == NULL || slot->state != SLOT_HELD || !lease_is_valid(slot->lease, net_now_ms()) ||
+        mqtt_conn_room(outbox->conn) == 0) {
         give_up_try(outbox);
         return;
     }
@@ -108,21 +110,6 @@ static void on_noted(void *context, const struct redis_value *reply)
     publish_alone(outbox);
 }
 
-/* Until the connection has shown that it works, a crash proves nothing: the try is not noted. Any
- * of the suspects may be the one to show it: not always the same begins. */
-static void try_unproven(struct outbox *outbox, uint64_t now_ms)
-{
-    if (now_ms < outbox->ready_ms + STANDING_MS) {
-        flow_wake_at(outbox->outlet, outbox->ready_ms + STANDING_MS);
-        return;
-    }
-    for (uint64_t turns = net_now_us() % 4; turns > 0; turns--)
-        key_next_suspect(outbox);
-    outbox->trying = outbox->suspects.first;
-    key_trying(outbox->trying);
-    publish_alone(outbox);
-}
-
 static bool is_condemned(const struct outbox *outbox)
 {
     const struct ledger *ledger = &outbox->outlet->slot->ledger;
@@ -131,21 +118,31 @@ static bool is_condemned(const struct outbox *outbox)
 
 void poison_try(struct outbox *outbox, uint64_t now_ms)
 {
-    if (is_condemned(outbox)) {
-        struct key_queue *key = outbox->suspects.first;
-        key_trying(key);
+    if (!outbox->answered && now_ms < outbox->ready_ms + STANDING_MS) {
+        flow_wake_at(outbox->outlet, outbox->ready_ms + STANDING_MS);
+        return;
+    }
+    /* Any of the suspects may be the one that shows whether the connection works: not always the
+     * same begins. */
+    for (uint64_t turns = outbox->answered ? 0 : net_now_us() % 4; turns > 0; turns--)
+        key_next_suspect(outbox);
+    struct key_queue *key = outbox->suspects.first;
+    bool condemned = is_condemned(outbox);
+    key_trying(key);
+    if (condemned) {
         key_go_on(key);
         return;
     }
+    outbox->trying = key;
+    /* Until the connection has shown that it works, a crash proves nothing: the try is not noted.
+     */
     if (!outbox->answered) {
-        try_unproven(outbox, now_ms);
+        publish_alone(outbox);
         return;
     }
-    outbox->trying = outbox->suspects.first;
     outbox->try_noted = true;
     outbox->try_asks++;
-    key_trying(outbox->trying);
-    note(outbox->trying, "1", on_noted);
+    note(key, "1", on_noted);
 }
 
 void poison_answered(struct key_queue *key)
@@ -202,6 +199,14 @@ static bool is_too_large(const struct mqtt_loss *loss)
            loss->reason_code == MQTT_REASON_PACKET_TOO_LARGE;
 }
 
+/* Its key waits to send it alone: it is not on its way to the broker, nor has it arrived. */
+static bool waits_to_be_tried(const struct outlet *outlet, uint32_t index)
+{
+    const struct entry *entry = ledger_entry(&outlet->slot->ledger, index);
+    const struct key_queue *key = key_find(outlet, entry->lane, entry->key_hash);
+    return key != NULL && key->state == KEY_SUSPECT && key->waiting.first == index;
+}
+
 /* A try that was not noted before it began has been noted after it ended badly. */
 static void on_counted(void *context, const struct redis_value *reply)
 {
@@ -209,7 +214,7 @@ static void on_counted(void *context, const struct redis_value *reply)
     const struct ledger *ledger = &outbox->outlet->slot->ledger;
     uint32_t index = ledger_find(ledger, outbox->lost_try);
     if (index != ENTRY_NONE && reply != NULL && reply->type == REDIS_INTEGER &&
-        reply->integer >= TRIES_MAX)
+        reply->integer >= TRIES_MAX && waits_to_be_tried(outbox->outlet, index))
         condemn(ledger_entry(ledger, index));
 }
 
@@ -230,12 +235,12 @@ static void note_lost_try(struct outbox *outbox, const struct mqtt_loss *loss)
 struct search {
     const struct outbox *outbox;
     struct entry *largest;
-    struct entry *first;
+    struct entry *first; /* to be published */
 };
 
 static void consider(struct search *search, struct entry *entry)
 {
-    if (search->first == NULL)
+    if (search->first == NULL || (int32_t)(entry->order - search->first->order) < 0)
         search->first = entry;
     if (search->largest == NULL || entry->size > search->largest->size)
         search->largest = entry;
@@ -278,11 +283,6 @@ void poison_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
     if (is_too_large(loss))
         search.largest->suspect = true;
     outbox->allowed = 1;
-    bool same = outbox->losses > 0 && outbox->lost_head_lane == search.first->lane &&
-                stream_id_compare(outbox->lost_head, search.first->id) == 0;
-    outbox->losses = same ? outbox->losses + 1 : 1;
-    outbox->lost_head = search.first->id;
-    outbox->lost_head_lane = search.first->lane;
-    if (outbox->losses >= LOSSES_MAX)
+    if (++search.first->losses >= LOSSES_MAX)
         search.first->suspect = true;
 }

@@ -13,6 +13,9 @@
 #include <stdlib.h>
 
 #define COUNT_MAX 256u
+/* Of so many hot lanes that each could have less, fewer are read at a time: naming a lane for every
+ * entry costs Redis and us as much again as the entry does. */
+#define COUNT_MIN_HOT 4u
 #define BLOCK_MS 1000u
 /* Where a parked read cannot name every lane it is cut short, so that the others get their turn. */
 #define BLOCK_PART_MS 50u
@@ -192,6 +195,17 @@ static bool is_budget_left(const struct slot *slot, size_t count)
     return false;
 }
 
+/* COUNT of a read of lanes of the rotation, by the budgets that it sets. */
+static unsigned count_for(struct slot *slot, const struct rotation *from, unsigned most,
+                          size_t lanes)
+{
+    bool hot = from == &slot->hot;
+    size_t budget = set_budgets(slot, hot);
+    size_t least = hot && budget >= COUNT_MIN_HOT ? COUNT_MIN_HOT : 1;
+    size_t share = budget / (from->count < lanes ? from->count : lanes);
+    return share > most ? most : share < least ? (unsigned)least : (unsigned)share;
+}
+
 /* Chooses lanes of the rotation, most at most, as far as there is room for per_lane_max or less of
  * each; false: there is none. Those without room keep their place at its beginning. */
 static bool choose(struct slot *slot, struct read_op *op, struct rotation *from,
@@ -201,9 +215,7 @@ static bool choose(struct slot *slot, struct read_op *op, struct rotation *from,
     op->lane_count = 0;
     if (from->count == 0)
         return false;
-    size_t share =
-        set_budgets(slot, from == &slot->hot) / (from->count < most ? from->count : most);
-    op->per_lane = share > per_lane_max ? per_lane_max : share < 1 ? 1 : (unsigned)share;
+    op->per_lane = count_for(slot, from, per_lane_max, most);
     struct turn *turn = from->first;
     for (size_t i = from->count; i > 0 && op->lane_count < most; i--) {
         struct turn *next = turn->next;

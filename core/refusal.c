@@ -29,6 +29,31 @@ static void note_verdict(struct verdicts *verdicts, uint32_t hash, bool refused)
     }
     verdicts->hash[i] = hash;
     verdicts->refused[i] = refused;
+    verdicts->over[i] = false;
+}
+
+/* The entry that was refused has gone another way. While the broker takes nothing that says as much
+ * about its state as any other refusal; then it is old news. */
+static void note_over(struct verdicts *verdicts, uint32_t hash)
+{
+    for (size_t i = 0; i < verdicts->count; i++)
+        if (verdicts->hash[i] == hash)
+            verdicts->over[i] = verdicts->refused[i];
+}
+
+static void forget_over(struct verdicts *verdicts)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < verdicts->count; i++) {
+        if (verdicts->over[i])
+            continue;
+        verdicts->hash[kept] = verdicts->hash[i];
+        verdicts->refused[kept] = verdicts->refused[i];
+        verdicts->over[kept++] = false;
+    }
+    if (kept < verdicts->count)
+        verdicts->oldest = 0;
+    verdicts->count = kept;
 }
 
 static size_t count_refused(const struct verdicts *verdicts)
@@ -55,11 +80,14 @@ void refusal_note_accepted(struct outlet *outlet, uint32_t hash)
     if (outlet->verdicts.count == 0)
         return;
     note_verdict(&outlet->verdicts, hash, false);
+    forget_over(&outlet->verdicts);
     if (count_refused(&outlet->verdicts) == 0)
         outlet->verdicts = (struct verdicts){0};
     if (outlet->paused_until_ms == 0)
         return;
-    log_event(&outlet->log, LOG_INFO, "the broker takes publishes again");
+    if (outlet->pause_told)
+        log_event(&outlet->log, LOG_INFO, "the broker takes publishes again");
+    outlet->pause_told = false;
     outlet->paused_until_ms = 0;
     backoff_reset(&outlet->pauses);
 }
@@ -72,12 +100,13 @@ static void pause_outlet(struct outlet *outlet, const char *reason)
     uint32_t ms = backoff_next_ms(&outlet->pauses);
     outlet->paused_until_ms = now + ms;
     flow_wake_at(outlet, outlet->paused_until_ms);
-    if (log_limit_pass(&outlet->pause_trouble, now, TROUBLE_PERIOD_MS, &held_back))
-        log_event(&outlet->log, LOG_ERROR,
-                  "the broker refuses most of what is published: its state, not the entries, is "
-                  "the cause; publishing pauses and is tried again",
-                  LOG_TEXT("reason", reason), LOG_INT("retry_ms", ms),
-                  LOG_INT("repeated", held_back));
+    if (!log_limit_pass(&outlet->pause_trouble, now, TROUBLE_PERIOD_MS, &held_back))
+        return;
+    outlet->pause_told = true;
+    log_event(&outlet->log, LOG_ERROR,
+              "the broker refuses most of what is published: its state, not the entries, is "
+              "the cause; publishing pauses and is tried again",
+              LOG_TEXT("reason", reason), LOG_INT("retry_ms", ms), LOG_INT("repeated", held_back));
 }
 
 bool refusal_may_probe(const struct outbox *outbox, uint64_t now_ms)
@@ -154,9 +183,14 @@ void refusal_judge(struct key_queue *key, uint8_t reason_code)
     slot->counts.refused++;
     note_verdict(&outlet->verdicts, key->hash, true);
     key_set_stuck(key, true);
-    if (refuses_most(&outlet->verdicts)) {
+    bool others = outlet->accepted != key->accepted_then;
+    bool most = refuses_most(&outlet->verdicts);
+    /* A code that speaks of the entry is believed, of however many, once the broker has taken
+     * others between two refusals. */
+    bool believed = !most || (is_about_entry(reason_code) && key->refused && others);
+    if (most)
         pause_outlet(outlet, mqtt_conn_refusal(key->outbox->conn));
-    } else if (is_final(key, reason_code, outlet->accepted != key->accepted_then)) {
+    if (believed && is_final(key, reason_code, others)) {
         flow_fault(entry, word_of(reason_code),
                    mqtt_reason_name(MQTT_PUBACK, MQTT_5_0, reason_code));
     }
@@ -171,6 +205,8 @@ void refusal_judge(struct key_queue *key, uint8_t reason_code)
 
 void refusal_over(struct key_queue *key)
 {
+    if (key->refused)
+        note_over(&key->outbox->outlet->verdicts, key->hash);
     key->refused = false;
     key->refusals = 0;
     key->due_ms = 0;

@@ -136,14 +136,12 @@ struct outbox {
 
     /* poison.c: the one that is sent alone, and how often a head of the window was lost. */
     struct key_queue *trying;
-    unsigned try_asks;    /* notes of tries without an answer */
-    bool try_noted;       /* Redis counts it */
-    uint64_t try_sent_ms; /* 0: not yet */
-    uint64_t lost_try;    /* token of the last one whose connection was lost */
-    unsigned losses;      /* in a row, of the same head, without an answer in between */
-    size_t allowed;       /* publishes in flight, after a loss of some; 0: the window */
-    struct stream_id lost_head;
-    const struct lane *lost_head_lane;
+    unsigned try_asks;          /* notes of tries without an answer */
+    bool try_noted;             /* Redis counts it */
+    uint64_t try_sent_ms;       /* 0: not yet */
+    uint64_t lost_try;          /* token of the last one whose connection was lost */
+    uint32_t order;             /* of the last publish */
+    size_t allowed;             /* publishes in flight, after a loss of some; 0: the window */
     struct batch_pool *batches; /* entries of an outbox settle in order, and so its blocks empty */
     struct log log;
     struct log_limit lost;
@@ -155,6 +153,7 @@ struct outbox {
 struct verdicts {
     uint32_t hash[VERDICTS];
     bool refused[VERDICTS];
+    bool over[VERDICTS]; /* the refused entry is gone: it counts until the broker takes another */
     size_t count;
     size_t oldest;
 };
@@ -197,6 +196,7 @@ struct outlet {
     uint64_t paused_until_ms; /* the broker refuses most keys; then one publish at a time */
     struct backoff pauses;
     struct log_limit pause_trouble;
+    bool pause_told;
     uint64_t rate_next_ns; /* max_rate: the next publish is due, less a burst */
     unsigned rate_share;   /* slots that share the broker's max_rate; 0: not known yet */
 };

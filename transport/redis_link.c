@@ -71,6 +71,7 @@ struct redis_link {
     struct argument_list arguments;
     enum handshake_step step;
     struct redis_server server;
+    bool unasked;       /* the reply that is being read answers no command */
     uint64_t heard_ms;  /* when a reply, or a good part of one, came last */
     size_t heard_bytes; /* since then */
 };
@@ -291,10 +292,13 @@ static void on_open(void *context)
 
 /* ---- input -------------------------------------------------------------------------------- */
 
+/* A reply begins. One that begins while no command waits answers none, not even one that is sent
+ * before its end: every later reply would be taken for that of the command before. */
 static enum redis_expect expect_next(void *context)
 {
-    const struct redis_link *link = context;
+    struct redis_link *link = context;
     const struct pending_command *oldest = redis_pending_oldest(&link->pending);
+    link->unasked = oldest == NULL;
     return oldest == NULL ? REDIS_EXPECT_VALUE : oldest->expect;
 }
 
@@ -316,7 +320,7 @@ static void on_entry(void *context, const struct redis_entry *entry)
 static void take_reply(struct redis_link *link, const struct redis_value *reply)
 {
     note_heard(link, LEAST_HEARD);
-    if (link->pending.count > 0) {
+    if (!link->unasked) {
         struct pending_command oldest = redis_pending_take(&link->pending);
         oldest.on_reply(oldest.context, reply);
         return;

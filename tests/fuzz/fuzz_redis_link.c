@@ -17,7 +17,7 @@
 static const char *const replies[] = {
     "+OK\r\n",
     ":42\r\n",
-    "$28\r\nrun_id:ab12\r\nredis_mode:x\r\n\r\n",
+    "$27\r\nrun_id:ab12\r\nredis_mode:x\r\n\r\n",
     "+PONG\r\n",
     "+OK\r\n:7\r\n$-1\r\n+PONG\r\n",
     "+OK\r\n+OK\r\n+OK\r\n:7\r\n$18\r\nredis_mode:cluster\r\n+PONG\r\n",

@@ -77,7 +77,8 @@ def check_final(broker, *producers):
 
 def wait_settled(client, stream=STREAM, seconds=30):
     def settled():
-        return all(info["pending"] == 0 and info["lag"] == 0 for info in client.xinfo_groups(stream))
+        groups = client.xinfo_groups(stream)
+        return groups and all(group["pending"] == 0 and group["lag"] == 0 for group in groups)
     wait_until(settled, seconds * PATIENCE, lambda: f"settled: {client.xinfo_groups(stream)}")
 
 

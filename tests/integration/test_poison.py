@@ -115,7 +115,7 @@ def test_a_single_entry_that_kills_its_connection_becomes_a_dead_letter(things):
     things.gateway(config_for(redis, broker))
     wait_until(lambda: client.xlen(DEAD) == 1, 60 * PATIENCE, "the dead letter")
     client.xadd(STREAM, {"topic": "t/bad", "payload": "after"})
-    wait_until(lambda: broker.payloads("nemo/a/t/bad")[-1] == b"after", 20 * PATIENCE, "the next")
+    wait_until(lambda: broker.payloads("nemo/a/t/bad")[-1:] == [b"after"], 20 * PATIENCE, "the next")
 
 
 @pytest.mark.limit(200)

@@ -427,8 +427,11 @@ def test_three_parked_keys_with_different_ends(things):
 
 
 @pytest.mark.limit(300)
-def test_parked_and_refused_by_turns(things):
-    """Every other publish of the key is refused: it is read back many times."""
+@pytest.mark.parametrize("route", [{}, {"strict_order": True}], ids=["common", "strict"])
+@pytest.mark.parametrize("every", [40, 150, 700])
+def test_parked_and_refused_by_turns(things, every, route):
+    """Now and then a publish of the key is refused: it is read back many times, and refused again in the
+    middle of that."""
     redis, broker = things.redis(), things.recording_broker()
     client, refuser = redis.client(), Refuser(broker)
     flip = [0]
@@ -437,11 +440,12 @@ def test_parked_and_refused_by_turns(things):
         if key_of(message) != "bad":
             return False
         flip[0] += 1
-        return flip[0] % 40 == 0
+        return flip[0] % every == 0
     refuser.refuse(0x97, keys={"bad"})
     bad = Producer(redis, STREAM, keys=["bad"])
     others = Producer(redis, STREAM, keys=20)
-    gateway = things.gateway(config_for(redis, broker, broker_changes={"inflight": 100}))
+    gateway = things.gateway(config_for(redis, broker, route_changes=route,
+                                        broker_changes={"inflight": 100}))
     bad.send(3000)
     with others.background(rate=100):
         wait_until(lambda: (pending(redis, STREAM) or (0,))[0] >= 3000, 20 * PATIENCE, "parked")

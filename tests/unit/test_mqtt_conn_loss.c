@@ -161,31 +161,59 @@ Test(mqtt_conn_loss, keep_alive)
     world_free(world);
 }
 
+static void connect_again(struct world *world, size_t try)
+{
+    UNTIL(world,
+          world->broker.peer_count == try && peer_count(PEER(world), MQTT_CONNECT, NULL) == 1);
+    SEND(PEER(world), CONNACK_PLAIN);
+    UNTIL(world, world->ready == try);
+}
+
 /* The backoff grows as long as no connection has proved itself. */
-Test(mqtt_conn_loss, a_broker_that_refuses_every_publish_is_met_with_growing_waits)
+Test(mqtt_conn_loss, a_broker_that_answers_no_publish_is_met_with_growing_waits)
 {
     struct world *world = world_new();
     start(world);
-    for (size_t try = 1; try <= 4; try++) {
-        UNTIL(world,
-              world->broker.peer_count == try && peer_count(PEER(world), MQTT_CONNECT, NULL) == 1);
-        SEND(PEER(world), CONNACK_PLAIN);
-        UNTIL(world, world->ready == try);
+    for (size_t try = 1; try <= 5; try++) {
+        connect_again(world, try);
         publish(world, 1);
         UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 1);
-        SEND(PEER(world), 0x40, 3, 0, 1, 0x97);
+        if (try == 5) /* a refusal is an answer, too */
+            SEND(PEER(world), 0x40, 3, 0, 1, 0x97);
+        UNTIL(world, try < 5 || world->settled_count == 1);
+        peer_close(PEER(world));
         UNTIL(world, world->lost == try);
+        if (try == 4)
+            cr_assert_geq(world->loss.retry_ms, 400);
     }
-    cr_assert_geq(world->loss.retry_ms, 400);
-    UNTIL(world, world->broker.peer_count == 5 && peer_count(PEER(world), MQTT_CONNECT, NULL) == 1);
-    SEND(PEER(world), CONNACK_PLAIN);
-    UNTIL(world, world->ready == 5);
-    publish_many(world, 1, 2);
-    UNTIL(world, peer_count(PEER(world), MQTT_PUBLISH, NULL) == 2);
-    SEND(PEER(world), 0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x97);
-    UNTIL(world, world->lost == 5);
     cr_assert_leq(world->loss.retry_ms, 100, "a PUBACK has proved the connection");
     world_free(world);
+}
+
+Test(mqtt_conn_loss, what_a_disconnect_says_decides_how_long_to_stay_away)
+{
+    const struct {
+        uint8_t reason_code;
+        uint32_t least_ms;
+        uint32_t most_ms;
+    } cases[] = {
+        {0x8b, 0, 100},       /* Server shutting down */
+        {0x8e, 5000, 5100},   /* Session taken over */
+        {0x96, 5000, 5100},   /* Message rate too high */
+        {0x97, 5000, 5100},   /* Quota exceeded */
+        {0x9c, 30000, 30100}, /* Use another server */
+        {0x9d, 30000, 30100}, /* Server moved */
+        {0x9f, 5000, 5100},   /* Connection rate exceeded */
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct world *world = connected();
+        SEND(PEER(world), 0xe0, 2, cases[i].reason_code, 0);
+        UNTIL(world, world->lost == 1);
+        cr_assert_eq(world->loss.reason_code, cases[i].reason_code);
+        cr_assert_geq(world->loss.retry_ms, cases[i].least_ms);
+        cr_assert_leq(world->loss.retry_ms, cases[i].most_ms);
+        world_free(world);
+    }
 }
 
 /* The end of the connection has been read; it is reported in the next turn of the loop. */
