@@ -364,6 +364,11 @@ static bool is_quiet(const struct slot *slot)
     return slot->vain >= LOOK_IN_VAIN * slot->cold.count;
 }
 
+static bool all_are_cold(const struct slot *slot)
+{
+    return slot->hot.count + slot->suspects.count == 0;
+}
+
 /* When to look next. */
 static uint64_t look_due_us(const struct slot *slot, bool beside_hot)
 {
@@ -374,7 +379,7 @@ static uint64_t look_due_us(const struct slot *slot, bool beside_hot)
         return 0;
     if (!is_quiet(slot))
         return slot->looked_us + pace;
-    return slot->looked_all ? 0 : slot->looked_us + LOOK_QUIET * pace;
+    return slot->looked_all && all_are_cold(slot) ? 0 : slot->looked_us + LOOK_QUIET * pace;
 }
 
 static bool read_hot(struct slot *slot, struct read_op *op)
@@ -415,7 +420,7 @@ static bool is_moving(const struct slot *slot)
 
 static uint32_t block_ms(const struct slot *slot, const struct read_op *op)
 {
-    bool all = slot->hot.count + slot->suspects.count == 0 && op->lane_count == slot->cold.count;
+    bool all = all_are_cold(slot) && op->lane_count == slot->cold.count;
     if (are_many(slot, slot->cold.count))
         return all && is_quiet(slot) ? BLOCK_MS : 0;
     /* Hot lanes can only be read when it is over. */

@@ -164,6 +164,23 @@ def test_single_entries_for_many_streams_are_gathered(things):
     assert came / size < 75 * (time.monotonic() - begun)
 
 
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("streams", [10, 300])
+def test_looking_costs_little_while_a_backlog_has_no_room(things, streams):
+    redis, broker = things.redis(), things.recording_broker()
+    client = redis.client()
+    fill(redis, streams, 1)
+    things.gateway(one_slot(redis, broker))
+    wait_published(broker, streams, 20)
+    broker.hold_acks()
+    fill(redis, 1, 20_000, first=2)
+    wait_until(lambda: client.xpending(stream(1), "nemogate")["pending"] > 2000, 20, "credits used")
+    time.sleep(1)
+    before = calls(client, "xreadgroup")
+    time.sleep(2)
+    assert calls(client, "xreadgroup") - before < 600
+
+
 @pytest.mark.limit(120)
 @pytest.mark.parametrize("inflight", [100, 1000])
 def test_quiet_streams_are_served_beside_hot_ones(things, inflight):
