@@ -12,7 +12,10 @@
  * leases to that could not acknowledge what would free it. */
 #define ALLOW_OOM "#!lua flags=allow-oom\n"
 
-/* With another number of slots than the group keeps nothing is given: {3, now, kept}.
+/* With another number of slots than the group keeps nothing is given: {2, now, kept}.
+ *
+ * The term counts how often the holder has changed. A process whose answer was lost finds itself to
+ * be the holder the next time, and only the term tells it that another was in between.
  *
  * A link recorded under another run id belonged to a server process that is gone, and its number
  * may since have been given to a stranger: it is forgotten, not killed. At most 100 links are
@@ -21,21 +24,23 @@ static const char take_script[] = ALLOW_OOM
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
     "local slots = redis.call('HGET', KEYS[2], 'slots')\n"
-    "if slots and slots ~= ARGV[7] then return {3, now, slots} end\n"
-    "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
+    "if slots and slots ~= ARGV[7] then return {2, now, slots} end\n"
+    "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline', 'term')\n"
     "local deadline = tonumber(held[2] or '0')\n"
     "if held[1] and held[1] ~= ARGV[1] and deadline > now then\n"
     "  return {0, now, deadline - now, held[1]}\n"
     "end\n"
     "local mine = held[1] == ARGV[1]\n"
-    "redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'deadline', now + tonumber(ARGV[2]))\n"
+    "local term = tonumber(held[3] or '0') + (mine and 0 or 1)\n"
+    "redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'deadline', now + tonumber(ARGV[2]),\n"
+    "  'term', term)\n"
     "redis.call('HSET', KEYS[1], 'link:' .. ARGV[3] .. ':' .. ARGV[4], ARGV[6])\n"
-    "local answer = {mine and 1 or 2, now}\n"
+    "local answer = {1, now, term}\n"
     "for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do\n"
     "  local run, id = string.match(field, '^link:([^:]*):(%d+)$')\n"
     "  if run and run ~= ARGV[3] then\n"
     "    redis.call('HDEL', KEYS[1], field)\n"
-    "  elseif run and id ~= ARGV[4] and id ~= ARGV[5] and #answer < 102 then\n"
+    "  elseif run and id ~= ARGV[4] and id ~= ARGV[5] and #answer < 103 then\n"
     "    answer[#answer + 1] = id\n"
     "  end\n"
     "end\n"
@@ -45,8 +50,8 @@ static const char take_script[] = ALLOW_OOM
 static const char renew_script[] =
     ALLOW_OOM "local t = redis.call('TIME')\n"
               "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
-              "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline')\n"
-              "if held[1] ~= ARGV[1] then\n"
+              "local held = redis.call('HMGET', KEYS[1], 'holder', 'deadline', 'term')\n"
+              "if held[1] ~= ARGV[1] or held[3] ~= ARGV[4] then\n"
               "  return {0, now, math.max(0, tonumber(held[2] or '0') - now), held[1] or ''}\n"
               "end\n"
               "redis.call('HSET', KEYS[1], 'deadline', now + tonumber(ARGV[2]))\n"
@@ -61,7 +66,7 @@ static const char release_script[] =
               "return 0\n";
 
 /* What take_script answers first. */
-enum { TAKE_REFUSED, TAKE_OURS, TAKE_FRESH, TAKE_OTHER_COUNT };
+enum { TAKE_REFUSED, TAKE_GRANTED, TAKE_OTHER_COUNT };
 
 #define KILLS_MAX 100u
 
@@ -72,6 +77,7 @@ struct taking {
     struct redis_link *link;
     const struct redis_link *other;
     uint64_t sent_ms;
+    int64_t term;
     int64_t kills[KILLS_MAX];
     size_t kill_count;
     size_t answered;
@@ -83,6 +89,7 @@ struct lease {
     const struct lease_events *events;
     void *context;
     bool held;
+    int64_t term; /* of the record, when the lease was last granted */
     bool fresh; /* taken from another, or for the first time, and not yet granted with that word */
     uint64_t valid_until_ms;
     uint64_t asked_ms;     /* when the last take or renewal was sent */
@@ -198,6 +205,8 @@ static void grant(struct taking *taking, bool fenced)
     struct lease *lease = taking->lease;
     struct lease_grant how = {.fresh = lease->fresh, .fenced = fenced};
     lease->fresh = false;
+    lease->term = taking->term;
+    extend(lease, taking->sent_ms);
     lease->events->on_granted(lease->context, taking->role, how);
 }
 
@@ -243,7 +252,7 @@ static void send_kills(struct taking *taking, const struct redis_value *reply)
     size_t position = 0;
     for (const struct redis_value *v = reply->element; v != NULL; v = v->next, position++) {
         char id[24];
-        if (position < 2 || v->type != REDIS_STRING || taking->kill_count == KILLS_MAX)
+        if (position < 3 || v->type != REDIS_STRING || taking->kill_count == KILLS_MAX)
             continue;
         snprintf(id, sizeof id, "%.*s", (int)v->text.length, (const char *)v->text.data);
         taking->kills[taking->kill_count++] = strtoll(id, NULL, 10);
@@ -283,9 +292,12 @@ static void on_take(void *context, const struct redis_value *reply)
         return;
     }
     /* Kept until it is told: a link lost in the middle of the kills takes again and then finds the
-     * record to be its own. */
-    lease->fresh = lease->fresh || integer_at(reply, 0) == TAKE_FRESH || !lease->held;
-    extend(lease, taking->sent_ms);
+     * record to be its own. Nor is the lease good for anything until then: what this process holds
+     * in memory may be old. */
+    taking->term = integer_at(reply, 2);
+    lease->fresh = lease->fresh || taking->term != lease->term || !lease->held;
+    if (lease->fresh)
+        lease->held = false;
     taking->kill_count = 0;
     taking->answered = 0;
     taking->forbidden = false;
@@ -340,17 +352,19 @@ static void on_renew(void *context, const struct redis_value *reply)
 void lease_renew(struct lease *lease, struct redis_link *link)
 {
     lease->asked_ms = net_now_ms();
-    char ttl[16], sent[24];
+    char ttl[16], sent[24], term[24];
     snprintf(ttl, sizeof ttl, "%" PRIu32, lease->setting.ttl_ms);
     snprintf(sent, sizeof sent, "%" PRIu64, lease->asked_ms);
+    snprintf(term, sizeof term, "%" PRId64, lease->term);
     struct bytes arguments[] = {bytes_of("EVAL"),
                                 bytes_of(renew_script),
                                 bytes_of("1"),
                                 bytes_of(lease->setting.key),
                                 bytes_of(lease->setting.holder),
                                 bytes_of(ttl),
-                                bytes_of(sent)};
-    redis_link_command(link, arguments, 7, on_renew, &lease->taking[LEASE_WRITE]);
+                                bytes_of(sent),
+                                bytes_of(term)};
+    redis_link_command(link, arguments, 8, on_renew, &lease->taking[LEASE_WRITE]);
     redis_link_flush(link);
 }
 

@@ -71,7 +71,7 @@ def test_a_broker_that_comes_and_goes_makes_no_dead_letter(things):
     broker.hold_acks()
     producer = produce(redis, STREAM, keys=5, count=200)
     things.gateway(config_for(redis, broker))
-    for _ in range(12):
+    for _ in range(6):
         connections = len(broker.connections)
         wait_until(lambda: broker.connections and broker.connections[-1].open, 40 * PATIENCE,
                    "connected")

@@ -256,7 +256,7 @@ Test(lease, after_its_time_another_takes_it_and_closes_the_former_links)
     cr_expect(is_recorded(&b, LEASE_WRITE));
     cr_expect_eq(b.links[LEASE_WRITE].down, 0);
     cr_expect_eq(b.links[LEASE_READ].down, 0); /* it is not recorded yet */
-    expect_text(say("HLEN " KEY), ":3");       /* holder, deadline, b's link */
+    expect_text(say("HLEN " KEY), ":4");       /* holder, deadline, term, b's link */
     party_close(&a);
     party_close(&b);
 }
@@ -309,6 +309,28 @@ Test(lease, it_is_fresh_after_another_had_it)
     party_close(&b);
 }
 
+/* The taker's answer was lost: the record names it as the holder, and yet another was in between.
+ */
+Test(lease, an_owner_in_between_is_seen_although_the_answer_that_told_of_it_was_lost)
+{
+    struct party a, b;
+    party_open(&a, "a");
+    party_open(&b, "b");
+    take(&a, LEASE_WRITE);
+    expire();
+    take(&b, LEASE_WRITE);
+    expire();
+    say("EVAL \"redis.call('HSET', KEYS[1], 'holder', 'a', 'deadline', '9999999999999', 'term', "
+        "redis.call('HGET', KEYS[1], 'term') + 1) return 1\" 1 " KEY);
+    lease_renew(a.lease, a.links[LEASE_READ].link);
+    until(&a.refused, 1);
+    cr_expect_not(is_valid(&a), "a renewal does not take what it does not know");
+    take(&a, LEASE_READ);
+    cr_expect_eq(a.fresh, 2);
+    party_close(&a);
+    party_close(&b);
+}
+
 Test(lease, links_of_another_run_of_redis_are_forgotten_and_not_killed)
 {
     struct party a, stranger;
@@ -317,7 +339,7 @@ Test(lease, links_of_another_run_of_redis_are_forgotten_and_not_killed)
     say("HSET " KEY " holder x deadline 1 link:%040d:%" PRId64 " read", 7,
         id_of(&stranger, LEASE_READ));
     take(&a, LEASE_WRITE);
-    expect_text(say("HLEN " KEY), ":3");
+    expect_text(say("HLEN " KEY), ":4");
     turn_for(50);
     cr_expect_eq(stranger.links[LEASE_READ].down, 0);
     expect_text(say("CLIENT LIST ID %" PRId64, id_of(&stranger, LEASE_READ)), "id=");
@@ -338,7 +360,7 @@ Test(lease, any_number_of_former_links_is_struck_off)
     take(&a, LEASE_WRITE);
     cr_expect_eq(a.granted, 1);
     cr_expect_eq(a.fresh, 1);
-    expect_text(say("HLEN " KEY), ":3");
+    expect_text(say("HLEN " KEY), ":4");
     party_close(&a);
 }
 
@@ -558,7 +580,7 @@ Test(lease, a_release_gives_up_only_its_own_and_keeps_the_links)
     cr_expect_not(is_valid(&a));
     until(&a.released, 1);
     expect_text(say("HEXISTS " KEY " holder"), ":0");
-    expect_text(say("HLEN " KEY), ":1"); /* its link, for the next owner to kill */
+    expect_text(say("HLEN " KEY), ":2"); /* its link, for the next owner to kill */
     take(&b, LEASE_WRITE);
     cr_expect_eq(b.fresh, 1);
     party_close(&a);
