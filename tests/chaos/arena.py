@@ -139,7 +139,8 @@ class Arena:
 
     def _open(self):
         os.makedirs(self.folder)
-        self.redis = self._keep(RedisServer(self.folder, appendonly=True, port=lasting_port()))
+        self.redis = self._keep(RedisServer(self.folder, appendonly=True, port=lasting_port(),
+                                            args=["--auto-aof-rewrite-min-size", "16mb"]))
         self.redis.start()
         if self.kind == "recording":
             self.broker = self._keep(RecordingBroker(

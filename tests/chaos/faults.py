@@ -156,7 +156,7 @@ def redis_kill(arena, _p):
 
 def redis_start(arena, _p):
     if not arena.redis.running:
-        arena.redis.start(30)
+        arena.redis.start(120)  # after an hour its log takes long to load
 
 
 def redis_pause(arena, _p):

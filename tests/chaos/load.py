@@ -55,6 +55,12 @@ def id_of(stream, key, n):
     return f"{stream}/{key}/{n}"
 
 
+# Redis cannot be asked now. redis-py 4.3 trips over its own message where a unix socket is reset, which
+# shows as an AttributeError.
+UNREACHABLE = (redis_py.exceptions.ConnectionError, redis_py.exceptions.TimeoutError,
+               redis_py.exceptions.BusyLoadingError, OSError, AttributeError)
+
+
 class Canaries:
     """One event on every stream, written as soon as possible; numbers is {stream: n} once it is."""
 
@@ -196,8 +202,7 @@ class Load:
                     pipe.xadd(stream, self._fields(stream, key, n, q, code))
                 pipe.execute()
                 return
-            except (redis_py.exceptions.ConnectionError, redis_py.exceptions.TimeoutError,
-                    redis_py.exceptions.BusyLoadingError, OSError):
+            except UNREACHABLE:
                 events = self._missing(events)
 
     def _fields(self, stream, key, n, q, code):
@@ -214,8 +219,7 @@ class Load:
             try:
                 added = {s: self._entries_added(s) for s in {event[0] for event in events}}
                 return [event for event in events if event[3] > added[event[0]]]
-            except (redis_py.exceptions.ConnectionError, redis_py.exceptions.TimeoutError,
-                    redis_py.exceptions.BusyLoadingError, OSError):
+            except UNREACHABLE:
                 if self._stop.wait(0.05):
                     raise
 
@@ -233,6 +237,5 @@ class Load:
             for stream in self.streams:
                 if self._client.xlen(stream) > TRIM_ABOVE:
                     self.trimmed += self._client.eval(TRIM, 1, stream, self.group, TRIM_TO)
-        except (redis_py.exceptions.ConnectionError, redis_py.exceptions.TimeoutError,
-                redis_py.exceptions.BusyLoadingError, OSError):
+        except UNREACHABLE:
             pass  # next time

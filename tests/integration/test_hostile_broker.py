@@ -216,8 +216,8 @@ CASES = {
         after_connack(packet(0xE0, b"\x8b" + varint(len(reason(FORGED_TEXT))) + reason(FORGED_TEXT))),
         "Server shutting down"),
     "DISCONNECT with a forged server": (
-        after_connack(packet(0xE0, b"\x9d" + varint(len(FORGED.encode()) + 3) + b"\x1c" +
-                             string(FORGED))), "Server moved"),
+        after_connack(packet(0xE0, b"\x8b" + varint(len(FORGED.encode()) + 3) + b"\x1c" +
+                             string(FORGED))), "it names the server"),
     "DISCONNECT with an expiry": (after_connack(packet(0xE0, b"\0\5\x11\0\0\0\1")), "not allowed"),
     "a refusal of every publish, forged": (to_publishes(lambda n: puback(n, 0x83, reason(FORGED))),
                                            None),
