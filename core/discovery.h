@@ -1,7 +1,7 @@
 /*
  * Finding streams: the names of the configuration at once, its patterns by SCAN over and over, one
- * page at a time, spread over the discovery interval. Once per instance, on the main thread, on a
- * link that somebody else owns.
+ * page at a time, spread over the discovery interval, or over more where there are very many keys.
+ * Once per instance, on the main thread, on a link that somebody else owns.
  */
 #ifndef NEMOGATE_CORE_DISCOVERY_H
 #define NEMOGATE_CORE_DISCOVERY_H

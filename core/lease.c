@@ -161,7 +161,8 @@ static bool reply_usable(struct redis_link *link, const struct redis_value *repl
 
 static void note_time(struct lease *lease, const struct redis_value *reply)
 {
-    lease->redis_offset_ms = integer_at(reply, 1) - (int64_t)net_now_ms();
+    /* Without a sign: a time that makes no sense must not overflow. */
+    lease->redis_offset_ms = (int64_t)((uint64_t)integer_at(reply, 1) - net_now_ms());
 }
 
 static void extend(struct lease *lease, uint64_t sent_ms)
@@ -406,5 +407,5 @@ void lease_forget(struct lease *lease)
 
 uint64_t lease_redis_time(const struct lease *lease, uint64_t now_ms)
 {
-    return (uint64_t)((int64_t)now_ms + lease->redis_offset_ms);
+    return now_ms + (uint64_t)lease->redis_offset_ms;
 }

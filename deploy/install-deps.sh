@@ -26,7 +26,7 @@ for set in "$@"; do
     tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-pytest
                     python3-pytest-xdist python3-yaml faketime procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git
-                   python3 libcriterion-dev systemd) ;;
+                   python3 libcriterion-dev systemd spin) ;;
     package) wanted+=("${build[@]}" dpkg-dev file) ;;
     *) usage ;;
     esac

@@ -77,18 +77,18 @@
 
 /* ---- Redis ---------------------------------------------------------------------------------- */
 
-byte added = AT_START; /* entries in the stream */
-byte delivered;        /* the group's last-delivered-id: the first so many entries */
-byte pending;          /* the pending entries list; there is one consumer, named after the slot */
+unsigned added : 3 = AT_START; /* entries in the stream */
+unsigned delivered : 3;        /* the group's last-delivered-id: the first so many entries */
+unsigned pending : 4;          /* the pending entries list; there is one consumer, named after the slot */
 
 #define NOBODY 2
 #define A_DEAD_ONE 3   /* a process that is gone: the one started in its place has a new name */
-byte holder = NOBODY;  /* of the lease. Its record also counts how often the holder has changed, the
+unsigned holder : 2 = NOBODY;  /* of the lease. Its record also counts how often the holder has changed, the
                           term; who knows the present term is enough to say here */
 
 /* What a link is at. The present link of an instance has sent at most one command without having
  * read the answer. */
-mtype:at = {
+mtype = {
     down,      /* there is none, or Redis has closed it */
     refused,   /* the lease script's answers, unread: ... */
     taken,     /* ... the holder has changed; set: the links to kill */
@@ -105,8 +105,8 @@ mtype:at = {
 }
 
 typedef Link {
-    mtype:at at = down;
-    byte set;
+    unsigned at : 4 = down;
+    unsigned set : 8; /* of links or of entries */
     bit alive;    /* for Redis */
     bit recorded; /* in the lease's record */
     bit current;  /* taken, confirmed: the term in the answer is still that of the record */
@@ -129,9 +129,9 @@ Link link[LINKS];
 
 typedef Connection {
     bit alive;
-    byte unread;  /* publishes that the broker has not read; within a connection they are in the
+    unsigned unread : 4; /* publishes that the broker has not read; within a connection they are in the
                      order of the stream */
-    byte pubacks; /* that the instance has not read; those of a connection that has ended, until it
+    unsigned pubacks : 4; /* that the instance has not read; those of a connection that has ended, until it
                      makes the next one */
 }
 
@@ -149,36 +149,40 @@ Connection connection[4 * CONNECTIONS];
 #define OF_CONNECTION(n) OF_KEY(n)
 #endif
 
-byte seen;           /* entries that have arrived at least once: the record without duplicates */
+unsigned seen : 4;   /* entries that have arrived at least once: the record without duplicates */
 byte retained[KEYS]; /* the number of the entry that arrived last, and 1 */
 
 /* ---- instances ------------------------------------------------------------------------------ */
 
 /* A process that was killed and started again waits as one that has just been started. */
-mtype:mode = {waiting, held, dead};
-mtype:lane = {not_begun, reading_history, live};
+#define waiting 0
+#define held 1
+#define dead 2
+#define not_begun 0
+#define reading_history 1
+#define live 2
 
 typedef Instance {
-    mtype:mode mode = waiting;
+    unsigned mode : 2;
     bit valid;      /* its own view: the lease was granted and its deadline lies ahead */
     bit knows_term; /* the last term that it was told is that of the record */
     bit was_held;   /* NO_TERM: it has been granted the lease since it last forgot all */
     bit was_fresh;  /* LATE_LOSS: it starts over when the kills are answered */
-    byte memory;    /* the ledger: entries that were read and whose XACK was not answered */
-    byte sent;      /* of those: published on the present connection */
-    byte owed;      /* of those: PUBACK received */
-    byte known;     /* those in memory when the history began */
-    byte next;      /* the history's cursor */
-    mtype:lane lane = not_begun;
+    unsigned memory : 4;    /* the ledger: entries that were read and whose XACK was not answered */
+    unsigned sent : 4;      /* of those: published on the present connection */
+    unsigned owed : 4;      /* of those: PUBACK received */
+    unsigned known : 4;     /* those in memory when the history began */
+    unsigned next : 3;      /* the history's cursor */
+    unsigned lane : 2;
     bit open;       /* all connections have been ready since the lease was taken */
-    bit redials[CONNECTIONS]; /* a connection is on its way, begun while the lease was valid */
+    unsigned redials : 2; /* the set of connections that are on its way, begun while the lease was valid */
 }
 Instance instance[2];
 
-byte puback_received; /* entries of which some instance has read a PUBACK */
-byte kills = KILLS; /* faults that may still come */
-byte losses = LOSSES;
-byte deadlines = DEADLINES;
+unsigned puback_received : 4; /* entries of which some instance has read a PUBACK */
+unsigned kills : 2 = KILLS; /* faults that may still come */
+unsigned losses : 2 = LOSSES;
+unsigned deadlines : 2 = DEADLINES;
 
 #define UNSENT(i) (instance[i].memory & ~instance[i].sent & ~instance[i].owed)
 
