@@ -129,10 +129,10 @@ Link link[LINKS];
 
 typedef Connection {
     bit alive;
-    unsigned unread : 4; /* publishes that the broker has not read; within a connection they are in the
-                     order of the stream */
-    unsigned pubacks : 4; /* that the instance has not read; those of a connection that has ended, until it
-                     makes the next one */
+    unsigned unread : 4;  /* publishes that the broker has not read; within a connection they are in
+                             the order of the stream */
+    unsigned pubacks : 4; /* that the instance has not read; those of a connection that has ended,
+                             until it makes the next one */
 }
 
 /* The present connection n of instance i, and its ghost: what was written to one that was given up
@@ -150,32 +150,35 @@ Connection connection[4 * CONNECTIONS];
 #endif
 
 unsigned seen : 4;   /* entries that have arrived at least once: the record without duplicates */
-byte retained[KEYS]; /* the number of the entry that arrived last, and 1 */
+byte retained[KEYS]; /* by key: the number of the entry that arrived last, and 1 */
 
 /* ---- instances ------------------------------------------------------------------------------ */
 
-/* A process that was killed and started again waits as one that has just been started. */
+/* An instance's mode. A process that was killed and started again waits as one that has just been
+ * started. */
 #define waiting 0
 #define held 1
 #define dead 2
+
+/* Its lane. */
 #define not_begun 0
 #define reading_history 1
 #define live 2
 
 typedef Instance {
     unsigned mode : 2;
-    bit valid;      /* its own view: the lease was granted and its deadline lies ahead */
-    bit knows_term; /* the last term that it was told is that of the record */
-    bit was_held;   /* NO_TERM: it has been granted the lease since it last forgot all */
-    bit was_fresh;  /* LATE_LOSS: it starts over when the kills are answered */
-    unsigned memory : 4;    /* the ledger: entries that were read and whose XACK was not answered */
-    unsigned sent : 4;      /* of those: published on the present connection */
-    unsigned owed : 4;      /* of those: PUBACK received */
-    unsigned known : 4;     /* those in memory when the history began */
-    unsigned next : 3;      /* the history's cursor */
+    bit valid;           /* its own view: the lease was granted and its deadline lies ahead */
+    bit knows_term;      /* the last term that it was told is that of the record */
+    bit was_held;        /* NO_TERM: it has been granted the lease since it last forgot all */
+    bit was_fresh;       /* LATE_LOSS: it starts over when the kills are answered */
+    unsigned memory : 4; /* the ledger: entries that were read and whose XACK was not answered */
+    unsigned sent : 4;   /* of those: published on the present connection */
+    unsigned owed : 4;   /* of those: PUBACK received */
     unsigned lane : 2;
-    bit open;       /* all connections have been ready since the lease was taken */
-    unsigned redials : 2; /* the set of connections that are on its way, begun while the lease was valid */
+    unsigned known : 4;  /* entries that were in memory when the history began */
+    unsigned next : 3;   /* the history's cursor */
+    bit open;            /* all connections have been ready since the lease was taken */
+    unsigned redials : 2; /* connections that were begun while the lease was valid */
 }
 Instance instance[2];
 
@@ -384,10 +387,7 @@ inline begin(i, l)
     :: IS_WRITE_LINK(l) && instance[i].mode == waiting ->
         printf("instance %d owns the slot\n", i);
         instance[i].mode = held;
-        for (scan : 0 .. CONNECTIONS - 1) {
-            instance[i].redials[scan] = !instance[i].valid
-        }
-        scan = 0
+        instance[i].redials = (instance[i].valid -> 0 : 3)
     :: !IS_WRITE_LINK(l) ->
         instance[i].lane = reading_history;
         instance[i].known = instance[i].memory;
@@ -439,16 +439,21 @@ inline take_in(i, e)
 
 inline hear(i, l)
 {
-    printf("instance %d reads on link %d: %e\n", i, l, link[l].at);
     if
-    :: link[l].at == taken || link[l].at == confirmed -> hear_grant(i, l)
-    :: link[l].at == refused -> over = 1
+    :: link[l].at == taken || link[l].at == confirmed ->
+        printf("instance %d hears on link %d that it has the lease\n", i, l);
+        hear_grant(i, l)
+    :: link[l].at == refused ->
+        printf("instance %d hears on link %d that another has the lease\n", i, l);
+        over = 1
     :: link[l].at == xacked ->
+        printf("instance %d hears that XACK is done\n", i);
         instance[i].memory = instance[i].memory & ~link[l].set;
         instance[i].owed = instance[i].owed & ~link[l].set;
         link[l].set = 0;
         link[l].at = (link[l].alive -> idle : down)
     :: link[l].at == page || link[l].at == entry ->
+        printf("instance %d hears of entry %d (-1: the history ends)\n", i, link[l].set - 1);
         if
         :: link[l].set == 0 ->
             instance[i].lane = live;
@@ -494,7 +499,7 @@ inline read_history(i)
     mask = pending & ~BEFORE(instance[i].next);
     link[LINK(i, READ)].set = (mask == 0 -> 0 : LOWEST(mask) + 1);
     link[LINK(i, READ)].at = page;
-    printf("instance %d reads its history: %d\n", i, link[LINK(i, READ)].set - 1);
+    printf("instance %d: XREADGROUP of its history\n", i);
     mask = 0
 }
 
@@ -506,7 +511,7 @@ inline read_history(i)
 
 inline read_new(i)
 {
-    printf("instance %d reads new entries\n", i);
+    printf("instance %d: XREADGROUP of new entries\n", i);
     if
     :: delivered < added ->
         deliver();
@@ -532,7 +537,7 @@ inline read_new(i)
 
 /* A connection that was begun while the lease was valid comes without another look at it. */
 #define CAN_CONNECT(i, n) (instance[i].mode == held && !connection[CONNECTION(i, n)].alive && \
-                           (instance[i].redials[n] || MAY_WRITE(i)))
+                           ((instance[i].redials & BIT(n)) != 0 || MAY_WRITE(i)))
 
 /* [MQTT-3.1.4-3]: the older connection of the same client identifier is closed; what the broker has
  * not read of it is never read. */
@@ -551,7 +556,7 @@ inline connect(i, n)
     connection[CONNECTION(i, n)].alive = 1;
     connection[CONNECTION(i, n)].pubacks = 0;
     instance[i].sent = instance[i].sent & ~OF_CONNECTION(n); /* flow.c, on_lost: to be sent again */
-    instance[i].redials[n] = 0;
+    instance[i].redials = instance[i].redials & ~BIT(n);
     if
     :: connection[CONNECTION(i, 0)].alive && connection[CONNECTION(i, CONNECTIONS - 1)].alive ->
         instance[i].open = 1
@@ -699,7 +704,7 @@ end:
         for (x : 0 .. CONNECTIONS - 1) {
             if
             :: instance[_pid].mode == held && !connection[CONNECTION(_pid, x)].alive ->
-                instance[_pid].redials[x] = 1
+                instance[_pid].redials = instance[_pid].redials | BIT(x)
             :: true
             fi
         }
@@ -736,8 +741,7 @@ start_over:
             :: connection[x].alive -> let_go_of_connection(x)
             :: else
             fi;
-            connection[x].pubacks = 0;
-            instance[_pid].redials[CLIENT_ID(x)] = 0
+            connection[x].pubacks = 0
         }
         x = 0;
         d_step {
@@ -753,7 +757,8 @@ start_over:
             instance[_pid].memory = 0;
             instance[_pid].sent = 0;
             instance[_pid].owed = 0;
-            instance[_pid].open = 0
+            instance[_pid].open = 0;
+            instance[_pid].redials = 0
         } }
     od
 }
@@ -809,10 +814,13 @@ served:
         :: LATE_TAKE_IS_GRANTED(GHOST(LINK(1, WRITE))) -> l = GHOST(LINK(1, WRITE))
         fi;
         d_step {
-            printf("Redis reads %e, left by instance %d\n", link[l].at, OWNER(l));
             if
-            :: link[l].at == late_xack -> acknowledge(link[l].set)
-            :: else -> set_holder((link[l].orphan -> A_DEAD_ONE : OWNER(l)))
+            :: link[l].at == late_xack ->
+                printf("Redis reads a late XACK of instance %d\n", OWNER(l));
+                acknowledge(link[l].set)
+            :: else ->
+                printf("Redis reads a late lease script of instance %d\n", OWNER(l));
+                set_holder((link[l].orphan -> A_DEAD_ONE : OWNER(l)))
             fi;
             rename_in_kills(l, l);
             clear_link(l);
