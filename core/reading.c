@@ -28,9 +28,8 @@
 #define LOOK_US_PER_LANE 10u
 #define LOOK_MIN_US 2000u /* what is less is not waited for, but beside hot lanes */
 #define LOOK_IN_VAIN 2u
-#define LOOK_QUIET                                                                                 \
-    4u /* so many times slower when nothing comes, and not all lanes can be named                  \
-        */
+/* So many times slower when nothing comes and not all lanes can be named. */
+#define LOOK_QUIET 4u
 #define LOOK_COUNT_MAX 16u
 
 struct bytes *slot_arguments(struct slot *slot, size_t count)

@@ -78,13 +78,14 @@
 /* ---- Redis ---------------------------------------------------------------------------------- */
 
 unsigned added : 3 = AT_START; /* entries in the stream */
-unsigned delivered : 3;        /* the group's last-delivered-id: the first so many entries */
-unsigned pending : 4;          /* the pending entries list; there is one consumer, named after the slot */
+unsigned delivered : 3; /* the group's last-delivered-id: the first so many entries */
+unsigned pending : 4;   /* the pending entries list; its one consumer is named after the slot */
 
+/* Who holds the lease. Its record also counts how often the holder has changed, the term; to know
+ * who knows the present term is enough here. */
 #define NOBODY 2
-#define A_DEAD_ONE 3   /* a process that is gone: the one started in its place has a new name */
-unsigned holder : 2 = NOBODY;  /* of the lease. Its record also counts how often the holder has changed, the
-                          term; who knows the present term is enough to say here */
+#define A_DEAD_ONE 3 /* a process that is gone: the one started in its place has a new name */
+unsigned holder : 2 = NOBODY;
 
 /* What a link is at. The present link of an instance has sent at most one command without having
  * read the answer. */
@@ -387,7 +388,7 @@ inline begin(i, l)
     :: IS_WRITE_LINK(l) && instance[i].mode == waiting ->
         printf("instance %d owns the slot\n", i);
         instance[i].mode = held;
-        instance[i].redials = (instance[i].valid -> 0 : 3)
+        instance[i].redials = (instance[i].valid -> 0 : BIT(CONNECTIONS) - 1)
     :: !IS_WRITE_LINK(l) ->
         instance[i].lane = reading_history;
         instance[i].known = instance[i].memory;
