@@ -409,6 +409,11 @@ def refuse_for_good(arena, p):
     arena.load.mark(p["codes"])
 
 
+def behind_refused(_arena, p):
+    """Entries of its key that were in flight behind a refused one are sent again, accepted or not."""
+    return WINDOW * len(p["codes"])
+
+
 def plan_refuse_for_good(rng):
     return {"codes": [rng.choice([0x87, 0x99, 0x90]) for _ in range(rng.randint(1, 6))]}
 
@@ -508,7 +513,7 @@ FAULTS = {f.name: f for f in [
           "answers", refuse_for_now, refuse_no_more, no_duplicates, (0.3, 4.0),
           plan_refuse_for_now, arenas=("recording",), needs="strict"),
     Fault("refuse-for-good", "0x87, 0x90, 0x99 for some entries, which become dead letters",
-          "answers", refuse_for_good, nothing, no_duplicates, (1.0, 1.0), plan_refuse_for_good,
+          "answers", refuse_for_good, nothing, behind_refused, (1.0, 1.0), plan_refuse_for_good,
           arenas=("recording",), needs="strict"),
 ]}
 
