@@ -138,7 +138,7 @@ Test(cli, help)
         "  nemogate config-doc\n",
         "  nemogate config-sample\n",
         "  nemogate dead-letters show --config FILE [--site SITE] --id ID [--json]\n",
-        "  nemogate dead-letters replay --config FILE [--site SITE]\n"
+        "  nemogate dead-letters replay --config FILE [--site SITE]\n",
         "      (--id ID | --reason REASON | --all) [--force] [--dry-run] [--json]\n",
         "  nemogate --version | --help\n"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
