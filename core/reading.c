@@ -30,7 +30,7 @@
 #define LOOK_IN_VAIN 2u
 /* So many times slower when nothing comes and not all lanes can be named. */
 #define LOOK_QUIET 4u
-#define LOOK_COUNT_MAX 16u
+#define LOOK_COUNT_MAX 4u
 
 struct bytes *slot_arguments(struct slot *slot, size_t count)
 {
@@ -450,14 +450,17 @@ static bool rest(struct slot *slot, struct read_op *op)
 
 static bool read_more(struct slot *slot)
 {
-    struct read_op *op = !slot->reads[0].busy ? &slot->reads[0] : &slot->reads[1];
-    const struct read_op *other = op == &slot->reads[0] ? &slot->reads[1] : &slot->reads[0];
-    if (op->busy || (other->busy && other->blocking) || !grow_lanes(slot, op))
+    struct read_op *look = &slot->look_read;
+    if (look->busy && look->blocking)
         return false;
-    const struct rotation *beside = other->busy ? other->from : NULL;
-    return (beside != &slot->suspects && read_suspects(slot, op)) ||
-           (beside != &slot->cold && look_beside_hot(slot, op)) || read_hot(slot, op) ||
-           (beside == NULL && rest(slot, op));
+    if (!look->busy && grow_lanes(slot, look) &&
+        (read_suspects(slot, look) || look_beside_hot(slot, look)))
+        return true;
+    struct read_op *hot = slot->hot_reads[0].busy ? &slot->hot_reads[1] : &slot->hot_reads[0];
+    if (!hot->busy && grow_lanes(slot, hot) && read_hot(slot, hot))
+        return true;
+    bool idle = !look->busy && !slot->hot_reads[0].busy && !slot->hot_reads[1].busy;
+    return idle && rest(slot, look);
 }
 
 /* Lanes that are to begin, to go on with their history, or to be tried again. */
@@ -521,8 +524,7 @@ static void on_woken(void *context, const struct redis_value *reply)
 
 void reading_wake(struct slot *slot)
 {
-    bool parked = (slot->reads[0].busy && slot->reads[0].blocking) ||
-                  (slot->reads[1].busy && slot->reads[1].blocking);
+    bool parked = slot->look_read.busy && slot->look_read.blocking;
     if (!parked || slot->waking || !redis_link_is_ready(slot->write_link))
         return;
     char id[24];

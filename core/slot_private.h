@@ -254,7 +254,8 @@ struct slot {
 
     struct read_op *ops_first; /* reads without an answer */
     struct read_op **ops_last;
-    struct read_op reads[2];  /* for new entries */
+    struct read_op hot_reads[2];
+    struct read_op look_read; /* of lanes that are not hot */
     struct rotation hot;      /* lanes whose last read was full: there is more */
     struct rotation cold;     /* the other ones that are live */
     struct rotation suspects; /* Redis has refused a read of them because of one of them */

@@ -222,8 +222,9 @@ void slot_free(struct slot *slot)
     for (size_t i = 0; i < slot->lane_count; i++)
         lane_free(slot->lanes[i]);
     free(slot->lanes);
-    free(slot->reads[0].lanes);
-    free(slot->reads[1].lanes);
+    free(slot->hot_reads[0].lanes);
+    free(slot->hot_reads[1].lanes);
+    free(slot->look_read.lanes);
     free(slot->arguments);
     lease_free(slot->lease);
     free(slot->lease_key);
