@@ -1,23 +1,23 @@
 #!/bin/bash
 # Checks takeover.pml with Spin: the true protocol must pass an exhaustive search, and each mutation
 # must break the property that it is there to break. Prints a table and closes with
-# "N passed, N failed". Two searches run at a time, each with at most 1,400 MB.
+# "N passed, N failed". Two searches run at a time and have 2,800 MB together.
 set -euo pipefail
 
 model=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/takeover.pml
-cpu_seconds=150
-memory_mb=1400
+cpu_seconds=400
 jobs=2
 long=no
 only=
+trail_mb=
 
 usage() {
     cat <<END
 usage: tests/model/run.sh [--long] [--trail VARIANT]
   --long           also searches the true protocol with three faults (one search at a time, up to
                    6 GB and an hour each)
-  --trail VARIANT  only that variant, e.g. NO_TERM; what happens in its error trail is printed. The
-                   search is by breadth, so that the trail is a shortest one (up to 4 GB)
+  --trail VARIANT  only that variant, e.g. NO_TERM, and what happens on its way to the error, on a
+                   way as short as the search finds (minutes, up to 4 GB)
 END
 }
 
@@ -50,40 +50,40 @@ faults() { # kills, losses, deadlines
     echo "-DKILLS=$1 -DLOSSES=$2 -DDEADLINES=$3"
 }
 
-# What is searched: name, what it is to get, its flags. The largest first, so that none runs alone
+# What is searched: name, what it is to get, MB, flags. The largest first, so that none runs alone
 # at the end.
 true_protocol() {
     cat <<END
-two_keys_pause_loss|pass|-DENTRIES=3 $(faults 0 1 1)
-kill_pause|pass|$small $(faults 1 0 1)
-two_pauses|pass|$small $(faults 0 0 2)
-two_connections|pass|-DENTRIES=3 -DCONNECTIONS=2 $(faults 0 0 1)
-pause_loss|pass|$small $(faults 0 1 1)
-kills_losses|pass|$small $(faults 1 2 0)
-two_kills|pass|$small $(faults 2 1 0)
-no_cycles|pass|$small $(faults 0 1 1)
+two_pauses_loss|pass|2000|$small $(faults 0 1 2)
+two_keys_pause_loss|pass|800|-DENTRIES=3 $(faults 0 1 1)
+kill_pause|pass|800|$small $(faults 1 0 1)
+two_pauses|pass|800|$small $(faults 0 0 2)
+two_connections|pass|800|-DENTRIES=3 -DCONNECTIONS=2 $(faults 0 0 1)
+pause_loss|pass|800|$small $(faults 0 1 1)
+kills_losses|pass|800|$small $(faults 1 2 0)
+two_kills|pass|800|$small $(faults 2 1 0)
+no_cycles|pass|800|$small $(faults 0 1 1)
 END
 }
 
 mutations() {
     cat <<END
-NO_KILL|forgotten|$small $(faults 1 0 0)
-NO_KILL_RETAINED|retained|-DNO_KILL $small $(faults 1 0 0)
-NO_CHECK|retained|$small $(faults 0 0 1)
-NO_HISTORY_FIRST|order|$small $(faults 1 0 0)
-NO_BROKER_FENCE|retained|$small $(faults 0 0 1)
-XACK_EARLY|no-puback|$small $(faults 0 0 0)
-LATE_LOSS|retained|$small $(faults 0 0 2)
-NO_TERM|retained|$small $(faults 0 1 2)
-CLOCK_STEP|retained|$small $(faults 0 1 1)
+NO_KILL|forgotten|800|$small $(faults 1 0 0)
+NO_KILL_RETAINED|retained|800|-DNO_KILL $small $(faults 1 0 0)
+NO_CHECK|retained|800|$small $(faults 0 0 1)
+NO_HISTORY_FIRST|order|800|$small $(faults 1 0 0)
+NO_BROKER_FENCE|retained|800|$small $(faults 0 0 1)
+XACK_EARLY|no-puback|800|$small $(faults 0 0 0)
+LATE_LOSS|retained|800|$small $(faults 0 0 2)
+NO_TERM|retained|800|$small $(faults 0 1 2)
+CLOCK_STEP|retained|800|$small $(faults 0 1 1)
 END
 }
 
 long_searches() {
     cat <<END
-pause_loss_kill|pass|$small $(faults 1 1 1)
-two_pauses_loss|pass|$small $(faults 0 1 2)
-two_keys_kill_pause|pass|-DENTRIES=3 $(faults 1 0 1)
+pause_loss_kill|pass|6000|$small $(faults 1 1 1)
+two_keys_kill_pause|pass|6000|-DENTRIES=3 $(faults 1 0 1)
 END
 }
 
@@ -98,25 +98,27 @@ number_of() {
 }
 
 # Mutations are small searches: what counts is the compiler's time.
-compile() { # name, expected
+compile() { # name, expected, MB
     local flags="-DSAFETY -DNOREDUCE -DNOBOUNDCHECK -O2"
     [ "$2" = pass ] || flags="-DSAFETY -DNOREDUCE -O0"
     [ "$1" != no_cycles ] || flags="-DNP -DNOREDUCE -O1"
-    [ -z "$only" ] || flags="-DSAFETY -DBFS -O2"
+    [ -z "$only" ] || flags="-DSAFETY -DNOREDUCE -DREACH -O2"
     # shellcheck disable=SC2086 # flags are words
-    gcc $flags -DVECTORSZ=512 -DMEMLIM="$memory_mb" -w -o pan pan.c
+    gcc $flags -DVECTORSZ=512 -DMEMLIM="$3" -w -o pan pan.c
 }
 
 # Prints a row of the table to the file "row" of the search's folder.
-search() { # name, expected, flags
-    local name=$1 expected=$2 flags=$3 start=$SECONDS got arguments="-m200000 -w22"
+search() { # name, expected, MB, flags
+    local name=$1 expected=$2 mb=$3 flags=$4 start=$SECONDS got arguments="-m200000 -w22"
     [ "$expected" = pass ] || flags="-DMUTATED -D$name -DPROPERTY=$(number_of "$expected") $flags"
     [ "$name" != no_cycles ] || arguments="-l -m200000 -w22"
+    [ -z "$only" ] || arguments="-i -m600 -w22"
     mkdir -p "$work/$name"
     cd "$work/$name"
     cp "$model" .
     # shellcheck disable=SC2086
-    if ! timeout 60 spin -a $flags takeover.pml >spin.log 2>&1 || ! compile "$name" "$expected"; then
+    if ! timeout 60 spin -a $flags takeover.pml >spin.log 2>&1 ||
+        ! compile "$name" "$expected" "$mb"; then
         got=unbuilt
     else
         # shellcheck disable=SC2086
@@ -125,7 +127,7 @@ search() { # name, expected, flags
     fi
     if [ -n "$only" ] && [ -f takeover.pml.trail ]; then
         # shellcheck disable=SC2086
-        timeout 60 spin -T -t $flags takeover.pml >trail.log 2>&1 || true
+        timeout 60 spin -B -T -t $flags takeover.pml >trail.log 2>&1 || true
     fi
     printf '%-22s %-10s %-11s %10s %8d\n' "$name" "$expected" "$got" "$(states)" \
         $((SECONDS - start)) >row
@@ -170,14 +172,14 @@ report() {
 }
 
 search_all() { # rows
-    local name expected flags
-    while IFS='|' read -r name expected flags; do
+    local name expected mb flags
+    while IFS='|' read -r name expected mb flags; do
         [ -z "$only" ] || [ "$name" = "$only" ] || continue
         while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
             wait -n || true
         done
         names+=("$name")
-        (search "$name" "$expected" "$flags") &
+        (search "$name" "$expected" "${trail_mb:-$mb}" "$flags") &
     done <<<"$1"
     wait || true
     report
@@ -185,7 +187,7 @@ search_all() { # rows
 
 printf '%-22s %-10s %-11s %10s %8s\n' variant expected got states seconds
 if [ -n "$only" ]; then
-    memory_mb=4000
+    trail_mb=4000
     cpu_seconds=1800
     search_all "$(true_protocol; mutations)"
     cat "$work"/*/trail.log 2>/dev/null || true
@@ -194,7 +196,6 @@ else
 fi
 if [ "$long" = yes ]; then
     jobs=1
-    memory_mb=6000
     cpu_seconds=3600
     search_all "$(long_searches)"
 fi

@@ -242,7 +242,8 @@ inline end_link(l)
     fi
 }
 
-/* The instance gives a link up. A command that Redis has not read, or a parked read, may live on. */
+/* The instance gives a link up. A command that Redis has not read, or a parked read, may live on as
+ * its ghost. */
 inline let_go(i, l)
 {
     if
