@@ -1,7 +1,8 @@
 /*
  * The raw ceiling of a broker: publishes that were encoded before the clock started, QoS 1, a
  * window, acknowledgements read in bulk. No Redis, no encoding, no bookkeeping but counting: a
- * gateway that comes near this rate is limited by the broker.
+ * gateway that comes near this rate is limited by the broker. With QoS 0 the clock stops when the
+ * broker has answered a PINGREQ behind the last publish.
  */
 #include "bench/common.h"
 #include "bench/mqtt_raw.h"
@@ -21,6 +22,9 @@
 #define SILENCE_MS 10000
 #define HOLD_MS 1
 #define MAX_CONNECTIONS 64
+#define PAYLOAD_MAX (1u << 18)
+#define RING_MAX (UINT64_C(1) << 30)
+#define PACKET_EXTRA 192 /* of a PUBLISH beside its payload */
 
 struct options {
     const char *host;
@@ -32,6 +36,7 @@ struct options {
     uint64_t window;
     uint64_t lowat;
     uint64_t connections;
+    uint64_t qos;
     bool v3;
     bool user_properties;
     bool eager;
@@ -51,9 +56,10 @@ struct lane {
     struct wire wire;
     struct ring ring;
     size_t window;
+    unsigned qos;
     uint64_t quota;
     uint64_t sent;
-    uint64_t acknowledged;
+    uint64_t acknowledged; /* with QoS 0: written */
     uint64_t refused;
     size_t at;
     size_t end;
@@ -61,26 +67,30 @@ struct lane {
     bool waits_to_write;
 };
 
+static size_t ring_count(size_t window, size_t keys)
+{
+    return window * ((keys + window - 1) / window);
+}
+
 static void ring_fill(struct ring *ring, const struct options *options, size_t window)
 {
     unsigned version = options->v3 ? RAW_MQTT_3_1_1 : RAW_MQTT_5;
     size_t keys = options->keys;
-    ring->count = window * ((keys + window - 1) / window);
-    size_t size = ring->count * (options->payload + 192);
+    ring->count = ring_count(window, keys);
+    size_t size = ring->count * (options->payload + PACKET_EXTRA);
     ring->data = must_alloc(size, 1);
     ring->offset = must_alloc(ring->count + 1, sizeof *ring->offset);
     uint8_t *payload = must_alloc(options->payload, 1);
     struct writer w = writer_over(ring->data, size);
     for (size_t i = 0; i < ring->count; i++) {
-        unsigned tool = (unsigned)(i % keys);
         char topic[64] = SAMPLE_TOPIC_PREFIX;
         char id[SAMPLE_UUID + 1] = "";
-        sample_topic(topic + strlen(topic), sizeof topic - strlen(topic), tool);
+        sample_topic(topic + strlen(topic), sizeof topic - strlen(topic), i % keys);
         sample_uuid((uint8_t *)id, i);
-        sample_payload(payload, options->payload, tool);
+        sample_payload(payload, options->payload, false);
         struct raw_publish publish = {
             .version = version,
-            .qos = 1,
+            .qos = (unsigned)options->qos,
             .packet_id = (uint16_t)(i % window + 1),
             .topic = topic,
             .payload = {payload, options->payload},
@@ -107,6 +117,7 @@ static void lane_open(struct lane *lane, const struct options *options, size_t i
     lane->quota = options->messages / options->connections +
                   (index < options->messages % options->connections ? 1 : 0);
     lane->lowat = 1;
+    lane->qos = (unsigned)options->qos;
     ring_fill(&lane->ring, options, lane->window);
 }
 
@@ -137,6 +148,8 @@ static void lane_write(struct lane *lane, bool eager)
         lane->at += put;
         if (put == 0)
             break;
+        if (lane->qos == 0 && lane->at == lane->end)
+            lane->acknowledged = lane->sent;
     }
 }
 
@@ -252,6 +265,19 @@ static void blast(struct lane *lanes, const struct options *options)
     close(epoll);
 }
 
+/* A broker takes packets in their order: what answers PINGREQ has taken all before it. */
+static void lane_barrier(struct lane *lane)
+{
+    static const uint8_t pingreq[] = {RAW_PINGREQ << 4, 0};
+    struct wire *wire = &lane->wire;
+    wire_write_all(wire, pingreq, sizeof pingreq);
+    while (wire->used < 2)
+        if (!wire_wait(wire, SILENCE_MS))
+            die("no answer to PINGREQ for %d ms", SILENCE_MS);
+    if (wire->in[0] >> 4 != RAW_PINGRESP)
+        die("the broker sent packet type %d instead of PINGRESP", wire->in[0] >> 4);
+}
+
 static void print_result(const struct lane *lanes, const struct options *options, uint64_t ns,
                          double cpu)
 {
@@ -261,10 +287,31 @@ static void print_result(const struct lane *lanes, const struct options *options
     double seconds = (double)ns / 1e9;
     double messages = (double)options->messages;
     printf("{\"messages\": %llu, \"seconds\": %.6f, \"rate\": %.0f, \"cpu_us\": %.3f, "
-           "\"window\": %zu, \"connections\": %llu, \"refused\": %llu, \"packet_bytes\": %zu}\n",
+           "\"window\": %zu, \"connections\": %llu, \"refused\": %llu, \"qos\": %llu, "
+           "\"packet_bytes\": %zu}\n",
            (unsigned long long)options->messages, seconds, messages / seconds, cpu / messages,
            lanes[0].window, (unsigned long long)options->connections, (unsigned long long)refused,
-           lanes[0].ring.offset[1]);
+           (unsigned long long)options->qos, lanes[0].ring.offset[1]);
+}
+
+static void check_options(const struct options *options)
+{
+    if (options->messages == 0 || options->keys == 0 || options->window == 0 ||
+        options->window > UINT16_MAX || options->connections == 0 ||
+        options->connections > MAX_CONNECTIONS)
+        die_of_option("--messages and --keys must be at least 1, --window 1 to 65535, "
+                      "--connections 1 to %d",
+                      MAX_CONNECTIONS);
+    if (options->payload < SAMPLE_PAYLOAD_MIN || options->payload > PAYLOAD_MAX)
+        die_of_option("--payload must be %d to %u", SAMPLE_PAYLOAD_MIN, PAYLOAD_MAX);
+    if (options->qos > 1)
+        die_of_option("--qos must be 0 or 1");
+    if (ring_count(options->window, options->keys) * options->connections *
+            (options->payload + PACKET_EXTRA) >
+        RING_MAX)
+        die_of_option("the publishes of all windows would need more than %llu MiB: take a smaller "
+                      "--window, --payload or --connections",
+                      (unsigned long long)(RING_MAX >> 20));
 }
 
 static struct options read_options(int argc, char **argv)
@@ -276,7 +323,8 @@ static struct options read_options(int argc, char **argv)
                               .keys = 500,
                               .window = 1000,
                               .lowat = 500,
-                              .connections = 1};
+                              .connections = 1,
+                              .qos = 1};
     const struct option_row rows[] = {
         {"host", OPTION_TEXT, &options.host, "address of the broker"},
         {"port", OPTION_NUMBER, &options.port, "port of the broker"},
@@ -287,14 +335,13 @@ static struct options read_options(int argc, char **argv)
         {"window", OPTION_NUMBER, &options.window, "publishes in flight per connection"},
         {"lowat", OPTION_NUMBER, &options.lowat, "PUBACKs to wait for per wake-up, plain TCP"},
         {"connections", OPTION_NUMBER, &options.connections, "connections, messages shared out"},
+        {"qos", OPTION_NUMBER, &options.qos, "0 or 1"},
         {"v3", OPTION_FLAG, &options.v3, "MQTT 3.1.1 instead of 5"},
         {"user-properties", OPTION_FLAG, &options.user_properties, "as the gateway sends them"},
         {"eager", OPTION_FLAG, &options.eager, "write at once, not when half the window is free"},
     };
     options_read(argc, argv, "the raw ceiling of a broker", rows, sizeof rows / sizeof rows[0]);
-    if (options.messages == 0 || options.keys == 0 || options.window == 0 ||
-        options.connections == 0 || options.connections > MAX_CONNECTIONS)
-        die("messages, keys and window must be at least 1, connections 1 to %d", MAX_CONNECTIONS);
+    check_options(&options);
     return options;
 }
 
@@ -307,6 +354,8 @@ int main(int argc, char **argv)
     double cpu = cpu_us();
     uint64_t start = clock_ns();
     blast(lanes, &options);
+    for (size_t i = 0; i < options.connections && options.qos == 0; i++)
+        lane_barrier(&lanes[i]);
     uint64_t ns = clock_ns() - start;
     print_result(lanes, &options, ns, cpu_us() - cpu);
     for (size_t i = 0; i < options.connections; i++) {

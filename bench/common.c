@@ -26,6 +26,16 @@ void die(const char *format, ...)
     exit(1);
 }
 
+void die_of_option(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputs(" (--help lists the options)\n", stderr);
+    exit(2);
+}
+
 void *must_alloc(size_t count, size_t size)
 {
     void *memory = calloc(count, size);
@@ -71,32 +81,36 @@ static void options_print(const char *program, const char *what, const struct op
         printf("  --%-18s %s", rows[i].name, rows[i].help);
         if (rows[i].kind == OPTION_NUMBER)
             printf(" (%llu)", (unsigned long long)*(uint64_t *)rows[i].target);
+        if (rows[i].kind == OPTION_DECIMAL)
+            printf(" (%g)", *(double *)rows[i].target);
         if (rows[i].kind == OPTION_TEXT && *(const char **)rows[i].target != NULL)
             printf(" (%s)", *(const char **)rows[i].target);
         printf("\n");
     }
 }
 
-_Noreturn static void options_refuse(const char *argument, const char *why)
-{
-    fprintf(stderr, "%s: %s (--help lists the options)\n", argument, why);
-    exit(2);
-}
-
 static void option_set(const struct option_row *row, const char *argument, const char *value)
 {
+    char *end = NULL;
     if (value == NULL)
-        options_refuse(argument, "needs a value");
-    if (row->kind == OPTION_TEXT) {
+        die_of_option("%s: needs a value", argument);
+    errno = 0;
+    switch (row->kind) {
+    case OPTION_TEXT:
         *(const char **)row->target = value;
         return;
+    case OPTION_NUMBER:
+        *(uint64_t *)row->target = strtoull(value, &end, 10);
+        break;
+    case OPTION_DECIMAL:
+        *(double *)row->target = strtod(value, &end);
+        break;
+    case OPTION_FLAG:
+        return;
     }
-    char *end = NULL;
-    errno = 0;
-    unsigned long long number = strtoull(value, &end, 10);
-    if (errno != 0 || end == value || *end != '\0' || value[0] == '-')
-        options_refuse(argument, "needs a number");
-    *(uint64_t *)row->target = number;
+    bool is_number = (value[0] >= '0' && value[0] <= '9') || value[0] == '.';
+    if (errno != 0 || !is_number || end == value || *end != '\0')
+        die_of_option("%s %s: needs a number", argument, value);
 }
 
 void options_read(int argc, char **argv, const char *what, const struct option_row *rows,
@@ -112,7 +126,7 @@ void options_read(int argc, char **argv, const char *what, const struct option_r
             if (strncmp(argv[i], "--", 2) == 0 && strcmp(argv[i] + 2, rows[j].name) == 0)
                 row = &rows[j];
         if (row == NULL)
-            options_refuse(argv[i], "unknown option");
+            die_of_option("%s: unknown option", argv[i]);
         if (row->kind == OPTION_FLAG) {
             *(bool *)row->target = true;
         } else {
@@ -122,16 +136,28 @@ void options_read(int argc, char **argv, const char *what, const struct option_r
     }
 }
 
+size_t option_choice(const char *option, const char *word, const char *const *choices)
+{
+    for (size_t i = 0; choices[i] != NULL; i++)
+        if (strcmp(word, choices[i]) == 0)
+            return i;
+    fprintf(stderr, "--%s %s: must be one of", option, word);
+    for (size_t i = 0; choices[i] != NULL; i++)
+        fprintf(stderr, " %s", choices[i]);
+    fputc('\n', stderr);
+    exit(2);
+}
+
 int tcp_connect(const char *host, uint64_t port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     if (port == 0 || port > UINT16_MAX)
-        die("port %llu: must be 1 to 65535", (unsigned long long)port);
+        die_of_option("port %llu: must be 1 to 65535", (unsigned long long)port);
     if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
-        die("%s: not an IPv4 address", host);
+        die_of_option("%s: not an IPv4 address", host);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
-        die("%s:%llu: %s", host, (unsigned long long)port, strerror(errno));
+        die("connect to %s:%llu: %s", host, (unsigned long long)port, strerror(errno));
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;

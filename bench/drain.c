@@ -1,12 +1,15 @@
 /*
  * How fast Redis gives a backlog away: XREADGROUP with several requests outstanding and XACK of a
- * whole reply's ids in one command, on one connection, with no MQTT behind it. What a gateway
- * reaches against the null broker is measured against this.
+ * whole reply's ids in one command, with no MQTT behind it. What a gateway reaches against the null
+ * broker is measured against this. The streams are shared out among the connections.
  */
 #include "bench/common.h"
+#include "bench/entry.h"
 #include "bench/redis_raw.h"
+#include "bench/sample.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,15 +20,23 @@
 #define ID_SIZE 48
 #define MAX_DEPTH 6
 #define ENTRY_DEPTH 4 /* reply > stream > entries > entry */
+#define FIELDS_DEPTH 5
 #define MAX_OUTSTANDING 64
+#define MAX_CONNECTIONS 64
+#define SILENCE_MS 10000
 
 struct options {
     const char *host;
     const char *group;
+    const char *stream_names;
+    const char *entry;
     uint64_t port;
     uint64_t streams;
+    uint64_t first_stream;
     uint64_t count;
     uint64_t outstanding;
+    uint64_t connections;
+    bool view;
 };
 
 /* Goes over a reply token by token and keeps the ids of its entries; it stops at any byte and goes
@@ -37,10 +48,17 @@ struct scanner {
     char (*ids)[ID_SIZE];
     size_t id_count;
     bool is_integer;
+    bool view;       /* looks into the fields */
+    bool is_payload; /* the value that comes next */
+    uint64_t field_bytes;
+    uint64_t stamps;
 };
 
+/* One connection with its streams: those of index % connections. */
 struct drain {
-    struct options options;
+    const struct options *options;
+    size_t index;
+    size_t streams;
     int fd;
     uint8_t *in;
     size_t used;
@@ -93,6 +111,17 @@ static void scanner_array(struct scanner *scanner, long elements)
     scanner->index[scanner->depth] = 0;
 }
 
+/* Names and values take turns. */
+static void scanner_field(struct scanner *scanner, const uint8_t *text, size_t length)
+{
+    struct stamp stamp;
+    scanner->field_bytes += length;
+    if (scanner->index[FIELDS_DEPTH] % 2 == 0)
+        scanner->is_payload = length == strlen("payload") && memcmp(text, "payload", length) == 0;
+    else if (scanner->is_payload && sample_read(text, length, &stamp))
+        scanner->stamps++;
+}
+
 static void scanner_string(struct scanner *scanner, const uint8_t *text, size_t length,
                            size_t count)
 {
@@ -102,6 +131,8 @@ static void scanner_string(struct scanner *scanner, const uint8_t *text, size_t 
         memcpy(scanner->ids[scanner->id_count], text, length);
         scanner->ids[scanner->id_count++][length] = '\0';
     }
+    if (scanner->view && scanner->depth == FIELDS_DEPTH)
+        scanner_field(scanner, text, length);
     scanner_element(scanner);
 }
 
@@ -150,13 +181,21 @@ static void drain_await(struct drain *drain, size_t what)
     drain->awaited_count++;
 }
 
+/* The name of a stream of this connection. */
+static void name_stream(const struct drain *drain, size_t stream, char *into, size_t size)
+{
+    const struct options *options = drain->options;
+    stream_name(into, size, options->stream_names,
+                options->first_stream + drain->index + stream * options->connections);
+}
+
 static size_t format_read(struct drain *drain, size_t stream, char **command)
 {
-    char name[64];
-    redis_stream_name(name, sizeof name, stream + 1);
+    char name[256];
+    name_stream(drain, stream, name, sizeof name);
     int length =
         redisFormatCommand(command, "XREADGROUP GROUP %s bench COUNT %llu STREAMS %s >",
-                           drain->options.group, (unsigned long long)drain->options.count, name);
+                           drain->options->group, (unsigned long long)drain->options->count, name);
     if (length < 0)
         die("out of memory");
     drain_await(drain, stream);
@@ -166,13 +205,13 @@ static size_t format_read(struct drain *drain, size_t stream, char **command)
 
 static size_t format_xack(struct drain *drain, size_t stream, char **command)
 {
-    char name[64];
+    char name[256];
     size_t count = drain->scanner.id_count;
     const char **words = must_alloc(count + 3, sizeof *words);
-    redis_stream_name(name, sizeof name, stream + 1);
+    name_stream(drain, stream, name, sizeof name);
     words[0] = "XACK";
     words[1] = name;
-    words[2] = drain->options.group;
+    words[2] = drain->options->group;
     for (size_t i = 0; i < count; i++)
         words[3 + i] = drain->scanner.ids[i];
     int length = redisFormatCommandArgv(command, (int)count + 3, words, NULL);
@@ -186,15 +225,14 @@ static size_t format_xack(struct drain *drain, size_t stream, char **command)
 /* Asks for more where there may be more; the streams take turns. */
 static void drain_ask(struct drain *drain)
 {
-    while (drain->reading < drain->options.outstanding &&
-           drain->empty_count < drain->options.streams) {
+    while (drain->reading < drain->options->outstanding && drain->empty_count < drain->streams) {
         while (drain->empty[drain->next_stream])
-            drain->next_stream = (drain->next_stream + 1) % drain->options.streams;
+            drain->next_stream = (drain->next_stream + 1) % drain->streams;
         char *command = NULL;
         size_t length = format_read(drain, drain->next_stream, &command);
         send_all(drain->fd, command, length);
         redisFreeCommand(command);
-        drain->next_stream = (drain->next_stream + 1) % drain->options.streams;
+        drain->next_stream = (drain->next_stream + 1) % drain->streams;
     }
 }
 
@@ -243,7 +281,7 @@ static void drain_read(struct drain *drain)
     long value = 0;
     while (at < drain->used &&
            (size = scanner_token(&drain->scanner, drain->in + at, drain->used - at,
-                                 drain->options.count, &value)) > 0) {
+                                 drain->options->count, &value)) > 0) {
         at += size;
         if (drain->scanner.left[0] == 0) {
             drain_reply(drain, value);
@@ -261,66 +299,132 @@ static void make_groups(const struct options *options)
 {
     redisContext *redis = redis_open(options->host, options->port);
     for (uint64_t i = 0; i < options->streams; i++) {
-        char name[64];
-        redis_stream_name(name, sizeof name, i + 1);
+        char name[256];
+        stream_name(name, sizeof name, options->stream_names, options->first_stream + i);
         if (redisAppendCommand(redis, "XGROUP CREATE %s %s 0", name, options->group) != REDIS_OK)
             die("out of memory");
+        if (i % 1000 == 999 || i + 1 == options->streams)
+            redis_skip(redis, i % 1000 + 1);
     }
-    redis_skip(redis, options->streams);
     redisFree(redis);
 }
 
-static void drain_run(struct drain *drain)
+static void drain_open(struct drain *drain, const struct options *options, size_t index)
 {
-    const struct options *options = &drain->options;
+    drain->options = options;
+    drain->index = index;
+    drain->streams = (options->streams - index + options->connections - 1) / options->connections;
     drain->fd = tcp_connect(options->host, options->port);
     drain->in = must_alloc(IN_SIZE + 1, 1);
-    drain->empty = must_alloc(options->streams, sizeof *drain->empty);
+    drain->empty = must_alloc(drain->streams, sizeof *drain->empty);
     drain->scanner.ids = must_alloc(options->count, ID_SIZE);
+    drain->scanner.view = options->view;
     scanner_begin(&drain->scanner);
-    drain_ask(drain);
-    while (drain->awaited_count > 0) {
-        drain_read(drain);
-        drain_ask(drain);
-    }
+}
+
+static void drain_close(struct drain *drain)
+{
     close(drain->fd);
     free(drain->in);
     free(drain->empty);
     free(drain->scanner.ids);
 }
 
-int main(int argc, char **argv)
+static void drain_all(struct drain *drains, size_t count)
 {
-    struct drain drain = {.options = {.host = "127.0.0.1",
-                                      .group = "drain",
-                                      .port = 6379,
-                                      .streams = 1,
-                                      .count = 100,
-                                      .outstanding = 2}};
-    struct options *options = &drain.options;
+    struct pollfd sockets[MAX_CONNECTIONS];
+    size_t busy = count;
+    for (size_t i = 0; i < count; i++) {
+        sockets[i] = (struct pollfd){.fd = drains[i].fd, .events = POLLIN};
+        drain_ask(&drains[i]);
+    }
+    while (busy > 0) {
+        if (count > 1 && poll(sockets, count, SILENCE_MS) <= 0)
+            die("Redis: no answer for %d ms", SILENCE_MS);
+        for (size_t i = 0; i < count; i++) {
+            if (count > 1 && sockets[i].revents == 0)
+                continue;
+            drain_read(&drains[i]);
+            drain_ask(&drains[i]);
+            if (drains[i].awaited_count == 0) {
+                sockets[i].fd = -1;
+                busy--;
+            }
+        }
+    }
+}
+
+static void read_options(struct options *options, int argc, char **argv)
+{
+    static const char *const entries[] = {"ids", "view", NULL};
     const struct option_row rows[] = {
         {"host", OPTION_TEXT, &options->host, "address of Redis"},
         {"port", OPTION_NUMBER, &options->port, "port of Redis"},
         {"group", OPTION_TEXT, &options->group, "a consumer group that does not exist yet"},
-        {"streams", OPTION_NUMBER, &options->streams, "nemo:{bench1}:events and so on"},
+        {"streams", OPTION_NUMBER, &options->streams, "how many"},
+        {"first-stream", OPTION_NUMBER, &options->first_stream, "number of the first"},
+        {"stream-names", OPTION_TEXT, &options->stream_names, "their names, % is the number"},
         {"count", OPTION_NUMBER, &options->count, "COUNT of XREADGROUP"},
-        {"outstanding", OPTION_NUMBER, &options->outstanding, "reads without an answer yet"},
+        {"outstanding", OPTION_NUMBER, &options->outstanding,
+         "reads without an answer yet, per connection"},
+        {"connections", OPTION_NUMBER, &options->connections, "connections, streams shared out"},
+        {"entry", OPTION_TEXT, &options->entry,
+         "ids: takes the ids only; view: also the fields, and the payload's stamp"},
     };
-    options_read(argc, argv, "reads and acknowledges a backlog without MQTT", rows,
+    options_read(argc, argv, "reads and acknowledges a backlog without MQTT; JSON on stdout", rows,
                  sizeof rows / sizeof rows[0]);
-    if (options->streams == 0 || options->count == 0 || options->outstanding == 0 ||
-        options->outstanding > MAX_OUTSTANDING)
-        die("streams and count must be at least 1, outstanding 1 to %d", MAX_OUTSTANDING);
-    make_groups(options);
+    if (options->streams == 0 || options->first_stream == 0 || options->count == 0 ||
+        options->outstanding == 0 || options->outstanding > MAX_OUTSTANDING)
+        die_of_option("--streams, --first-stream and --count must be at least 1, --outstanding 1 "
+                      "to %d",
+                      MAX_OUTSTANDING);
+    if (options->connections == 0 || options->connections > MAX_CONNECTIONS ||
+        options->connections > options->streams)
+        die_of_option("--connections must be 1 to %d, and at most as many as streams",
+                      MAX_CONNECTIONS);
+    stream_names_check(options->stream_names);
+    options->view = option_choice("entry", options->entry, entries) == 1;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.host = "127.0.0.1",
+                              .group = "drain",
+                              .stream_names = STREAM_NAMES,
+                              .entry = "ids",
+                              .port = 6379,
+                              .streams = 1,
+                              .first_stream = 1,
+                              .count = 100,
+                              .outstanding = 2,
+                              .connections = 1};
+    read_options(&options, argc, argv);
+    make_groups(&options);
+    struct drain *drains = must_alloc(options.connections, sizeof *drains);
+    for (size_t i = 0; i < options.connections; i++)
+        drain_open(&drains[i], &options, i);
 
     double cpu = cpu_us();
     uint64_t start = clock_ns();
-    drain_run(&drain);
+    drain_all(drains, options.connections);
     double seconds = (double)(clock_ns() - start) / 1e9;
-    double entries = drain.entries > 0 ? (double)drain.entries : 1;
-    printf("{\"messages\": %llu, \"acknowledged\": %llu, \"seconds\": %.6f, \"rate\": %.0f, "
-           "\"cpu_us\": %.3f}\n",
-           (unsigned long long)drain.entries, (unsigned long long)drain.acknowledged, seconds,
-           entries / seconds, (cpu_us() - cpu) / entries);
-    return drain.entries == drain.acknowledged ? 0 : 1;
+    cpu = cpu_us() - cpu;
+    struct drain sum = {0};
+    for (size_t i = 0; i < options.connections; i++) {
+        sum.entries += drains[i].entries;
+        sum.acknowledged += drains[i].acknowledged;
+        sum.scanner.stamps += drains[i].scanner.stamps;
+        sum.scanner.field_bytes += drains[i].scanner.field_bytes;
+        drain_close(&drains[i]);
+    }
+    free(drains);
+    double entries = sum.entries > 0 ? (double)sum.entries : 1;
+    printf("{\"messages\": %llu, \"acknowledged\": %llu, \"stamps\": %llu, \"field_bytes\": %llu, "
+           "\"seconds\": %.6f, \"rate\": %.0f, \"cpu_us\": %.3f}\n",
+           (unsigned long long)sum.entries, (unsigned long long)sum.acknowledged,
+           (unsigned long long)sum.scanner.stamps, (unsigned long long)sum.scanner.field_bytes,
+           seconds, entries / seconds, cpu / entries);
+    return sum.entries == sum.acknowledged && (!options.view || sum.scanner.stamps == sum.entries)
+               ? 0
+               : 1;
 }

@@ -1,130 +1,198 @@
 /*
  * XADD commands for the benchmark; see entry.h. The fields are those of the stream entry, schema
- * v1.
+ * v1; 9: head(stream) v id type | topic key (key) | payload (size) | qos retain ts
+ *      5: head(stream) | topic key (key) | payload (size) | id ts
  */
 #include "bench/entry.h"
 
 #include "bench/common.h"
-#include "bench/redis_raw.h"
-#include "bench/sample.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TS_WIDTH 13
-#define HEAD_SIZE 128
-#define TAIL_EXTRA 512 /* everything of a command but stream name and payload */
+#define STREAM_NAME_MAX 200
+#define PART_SIZE 320 /* every part but the payload */
 
-/* A command's part behind the stream's name, and where its changing fields stand in it. */
-struct tail {
+/* A prepared piece of a command. */
+struct part {
     uint8_t *bytes;
-    size_t length;
-    size_t id_at;
-    size_t ts_at;
-    size_t payload_at;
-};
-
-struct head {
-    uint8_t bytes[HEAD_SIZE];
     size_t length;
 };
 
 struct entry_maker {
-    struct head *heads;
-    struct tail *tails;
-    size_t streams;
-    size_t keys;
-    size_t tail_size;
+    struct entry_options options;
+    struct part *heads;      /* by stream */
+    struct part *keys;       /* by key */
+    struct part payloads[8]; /* 2 * size + non-ASCII */
+    size_t payload_at[8];    /* where the payload stands in them */
+    struct part front;
+    struct part back;
+    size_t id_at; /* in front (9 fields) or back (5) */
+    size_t retain_at;
+    size_t ts_at;
+    size_t size;
 };
 
 /* Appends a bulk string; returns where its content stands. */
-static size_t tail_put(struct tail *tail, const void *content, size_t length)
+static size_t part_put(struct part *part, const void *content, size_t length)
 {
-    tail->length += (size_t)sprintf((char *)tail->bytes + tail->length, "$%zu\r\n", length);
-    size_t at = tail->length;
-    memcpy(tail->bytes + at, content, length);
-    memcpy(tail->bytes + at + length, "\r\n", 2);
-    tail->length += length + 2;
+    part->length += (size_t)sprintf((char *)part->bytes + part->length, "$%zu\r\n", length);
+    size_t at = part->length;
+    memcpy(part->bytes + at, content, length);
+    memcpy(part->bytes + at + length, "\r\n", 2);
+    part->length += length + 2;
     return at;
 }
 
-static size_t tail_field(struct tail *tail, const char *name, const void *content, size_t length)
+static size_t part_field(struct part *part, const char *name, const void *content, size_t length)
 {
-    tail_put(tail, name, strlen(name));
-    return tail_put(tail, content, length);
+    part_put(part, name, strlen(name));
+    return part_put(part, content, length);
 }
 
-static void tail_make(struct tail *tail, unsigned tool, size_t payload_size)
+static struct part part_new(size_t size)
 {
-    char topic[64];
-    char key[32];
+    return (struct part){.bytes = must_alloc(size, 1)};
+}
+
+static void make_heads(struct entry_maker *maker)
+{
+    const struct entry_options *options = &maker->options;
+    maker->heads = must_alloc(options->streams, sizeof *maker->heads);
+    for (size_t i = 0; i < options->streams; i++) {
+        char name[STREAM_NAME_MAX];
+        struct part *head = &maker->heads[i];
+        *head = part_new(PART_SIZE);
+        stream_name(name, sizeof name, options->stream_names, options->first_stream + i);
+        head->length = (size_t)sprintf((char *)head->bytes, "*%llu\r\n",
+                                       (unsigned long long)(3 + 2 * options->fields));
+        part_field(head, "XADD", name, strlen(name));
+        part_put(head, "*", 1);
+    }
+}
+
+static void make_keys(struct entry_maker *maker)
+{
+    maker->keys = must_alloc(maker->options.keys, sizeof *maker->keys);
+    for (size_t i = 0; i < maker->options.keys; i++) {
+        char topic[64];
+        char key[32];
+        struct part *part = &maker->keys[i];
+        *part = part_new(PART_SIZE / 2);
+        sample_topic(topic, sizeof topic, i);
+        snprintf(key, sizeof key, "tool/%zu", i);
+        part_field(part, "topic", topic, strlen(topic));
+        part_field(part, "key", key, strlen(key));
+    }
+}
+
+static void make_payloads(struct entry_maker *maker)
+{
+    const struct size_mix *mix = &maker->options.mix;
+    for (size_t i = 0; i < 2 * mix->count; i++) {
+        size_t size = mix->size[i / 2];
+        uint8_t *payload = must_alloc(size, 1);
+        sample_payload(payload, size, i % 2 != 0);
+        maker->payloads[i] = part_new(size + PART_SIZE);
+        maker->payload_at[i] = part_field(&maker->payloads[i], "payload", payload, size);
+        if (maker->size < size)
+            maker->size = size;
+        free(payload);
+    }
+}
+
+static void make_frame(struct entry_maker *maker)
+{
     uint8_t id[SAMPLE_UUID];
     uint8_t ts[TS_WIDTH] = {0};
-    uint8_t *payload = must_alloc(payload_size, 1);
-    sample_topic(topic, sizeof topic, tool);
+    bool plugin = maker->options.fields == 9;
+    struct part *front = &maker->front;
+    struct part *back = &maker->back;
     sample_uuid(id, 0);
-    sample_payload(payload, payload_size, tool);
-    int key_length = snprintf(key, sizeof key, "tool/%u", tool);
-
-    tail->bytes = must_alloc(payload_size + TAIL_EXTRA, 1);
-    tail_put(tail, "*", 1);
-    tail_field(tail, "v", "1", 1);
-    tail->id_at = tail_field(tail, "id", id, sizeof id);
-    tail_field(tail, "type", "tool.enabled", strlen("tool.enabled"));
-    tail_field(tail, "topic", topic, strlen(topic));
-    tail_field(tail, "key", key, (size_t)key_length);
-    tail->payload_at = tail_field(tail, "payload", payload, payload_size);
-    tail_field(tail, "qos", "1", 1);
-    tail_field(tail, "retain", "0", 1);
-    tail->ts_at = tail_field(tail, "ts", ts, sizeof ts);
-    free(payload);
+    *front = part_new(PART_SIZE);
+    *back = part_new(PART_SIZE);
+    if (plugin) {
+        part_field(front, "v", "1", 1);
+        maker->id_at = part_field(front, "id", id, sizeof id);
+        part_field(front, "type", "tool.enabled", strlen("tool.enabled"));
+        part_field(back, "qos", "1", 1);
+        maker->retain_at = part_field(back, "retain", "0", 1);
+    } else {
+        maker->id_at = part_field(back, "id", id, sizeof id);
+    }
+    maker->ts_at = part_field(back, "ts", ts, sizeof ts);
 }
 
-struct entry_maker *entry_maker_new(size_t streams, size_t keys, size_t payload)
+struct entry_maker *entry_maker_new(const struct entry_options *options)
 {
-    if (streams == 0 || keys == 0)
-        die("streams and keys must be at least 1");
     struct entry_maker *maker = must_alloc(1, sizeof *maker);
-    *maker = (struct entry_maker){.streams = streams, .keys = keys};
-    maker->heads = must_alloc(streams, sizeof *maker->heads);
-    maker->tails = must_alloc(keys, sizeof *maker->tails);
-    for (size_t i = 0; i < streams; i++) {
-        char name[64];
-        redis_stream_name(name, sizeof name, i + 1);
-        int length = snprintf((char *)maker->heads[i].bytes, HEAD_SIZE,
-                              "*21\r\n$4\r\nXADD\r\n$%zu\r\n%s\r\n", strlen(name), name);
-        maker->heads[i].length = (size_t)length;
-    }
-    for (size_t i = 0; i < keys; i++)
-        tail_make(&maker->tails[i], (unsigned)i, payload);
-    maker->tail_size = payload + TAIL_EXTRA;
+    maker->options = *options;
+    make_heads(maker);
+    make_keys(maker);
+    make_payloads(maker);
+    make_frame(maker);
+    maker->size += 5 * PART_SIZE;
     return maker;
 }
 
 void entry_maker_free(struct entry_maker *maker)
 {
-    for (size_t i = 0; i < maker->keys; i++)
-        free(maker->tails[i].bytes);
-    free(maker->tails);
+    for (size_t i = 0; i < maker->options.streams; i++)
+        free(maker->heads[i].bytes);
+    for (size_t i = 0; i < maker->options.keys; i++)
+        free(maker->keys[i].bytes);
+    for (size_t i = 0; i < 2 * maker->options.mix.count; i++)
+        free(maker->payloads[i].bytes);
     free(maker->heads);
+    free(maker->keys);
+    free(maker->front.bytes);
+    free(maker->back.bytes);
     free(maker);
 }
 
 size_t entry_maker_size(const struct entry_maker *maker)
 {
-    return HEAD_SIZE + maker->tail_size;
+    return maker->size;
 }
 
-size_t entry_make(const struct entry_maker *maker, const struct entry_of *entry, uint8_t *into)
+static uint8_t *copy_part(uint8_t *into, const struct part *part)
 {
-    const struct head *head = &maker->heads[entry->stream];
-    const struct tail *tail = &maker->tails[entry->key];
-    uint8_t *body = into + head->length;
-    memcpy(into, head->bytes, head->length);
-    memcpy(body, tail->bytes, tail->length);
-    sample_uuid(body + tail->id_at, entry->number);
-    sample_digits(body + tail->ts_at, TS_WIDTH, entry->wall_ms);
-    sample_stamp(body + tail->payload_at, entry->stamp, entry->number);
-    return head->length + tail->length;
+    memcpy(into, part->bytes, part->length);
+    return into + part->length;
+}
+
+size_t entry_make(const struct entry_maker *maker, const struct event *event, uint8_t *into)
+{
+    size_t kind = 2 * event->size + (event->non_ascii ? 1 : 0);
+    uint8_t *front =
+        copy_part(into, &maker->heads[event->stamp.stream - maker->options.first_stream]);
+    uint8_t *key = copy_part(front, &maker->front);
+    uint8_t *payload = copy_part(key, &maker->keys[event->stamp.key]);
+    uint8_t *back = copy_part(payload, &maker->payloads[kind]);
+    uint8_t *end = copy_part(back, &maker->back);
+    bool plugin = maker->options.fields == 9;
+    sample_uuid((plugin ? front : back) + maker->id_at, event->number);
+    sample_stamp(payload + maker->payload_at[kind], &event->stamp);
+    if (plugin)
+        back[maker->retain_at] = event->retain ? '1' : '0';
+    sample_digits(back + maker->ts_at, TS_WIDTH, event->wall_ms);
+    return (size_t)(end - into);
+}
+
+void stream_names_check(const char *pattern)
+{
+    const char *mark = strchr(pattern, '%');
+    if (mark == NULL || strchr(mark + 1, '%') != NULL)
+        die_of_option("--stream-names %s: needs one %% for the number", pattern);
+}
+
+void stream_name(char *into, size_t size, const char *pattern, uint64_t number)
+{
+    const char *mark = strchr(pattern, '%');
+    int length = snprintf(into, size, "%.*s%llu%s", (int)(mark - pattern), pattern,
+                          (unsigned long long)number, mark + 1);
+    if (length < 0 || (size_t)length >= size)
+        die("the stream's name is longer than %zu bytes", size - 1);
 }

@@ -1,31 +1,39 @@
 /*
- * XADD commands of schema v1 entries: prepared per key, with the fields that differ from entry to
- * entry at fixed places, so that making one is two copies and a few digits.
+ * XADD commands of schema v1 entries: put together from parts prepared per stream, per key and per
+ * size, with what differs from entry to entry at fixed places, so that making one is a few copies
+ * and a few digits.
  */
 #ifndef NEMOGATE_BENCH_ENTRY_H
 #define NEMOGATE_BENCH_ENTRY_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "bench/draw.h"
+#include "bench/event.h"
+
+struct entry_options {
+    const char *stream_names; /* see stream_name */
+    uint64_t first_stream;
+    uint64_t streams;
+    uint64_t keys;
+    uint64_t fields; /* 9: what the NEMO plugin writes; 5: topic, payload, key, id, ts */
+    struct size_mix mix;
+};
 
 struct entry_maker;
 
-/* Streams nemo:{bench1}:events to nemo:{benchN}:events. */
-struct entry_maker *entry_maker_new(size_t streams, size_t keys, size_t payload);
+struct entry_maker *entry_maker_new(const struct entry_options *options);
 void entry_maker_free(struct entry_maker *maker);
 
 /* The largest command. */
 size_t entry_maker_size(const struct entry_maker *maker);
 
-struct entry_of {
-    size_t stream;
-    size_t key;
-    uint64_t number;  /* for the id and the payload's sequence */
-    uint64_t stamp;   /* for the payload */
-    uint64_t wall_ms; /* for ts */
-};
-
 /* Writes the command; returns its length. */
-size_t entry_make(const struct entry_maker *maker, const struct entry_of *entry, uint8_t *into);
+size_t entry_make(const struct entry_maker *maker, const struct event *event, uint8_t *into);
+
+#define STREAM_NAMES "nemo:{bench%}:events"
+
+/* Ends the program with status 2 unless the pattern has exactly one %. */
+void stream_names_check(const char *pattern);
+/* The pattern with its % replaced by the number: `nemo:{bench3}:events`. */
+void stream_name(char *into, size_t size, const char *pattern, uint64_t number);
 
 #endif

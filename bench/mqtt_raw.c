@@ -71,7 +71,7 @@ void raw_put_publish(struct writer *w, const struct raw_publish *publish)
         remaining += 2;
     if (publish->version == RAW_MQTT_5)
         remaining += variable_size(properties) + properties;
-    writer_put_u8(w, (uint8_t)(RAW_PUBLISH << 4 | publish->qos << 1));
+    writer_put_u8(w, (uint8_t)(RAW_PUBLISH << 4 | publish->qos << 1 | (publish->retain ? 1u : 0u)));
     put_variable(w, remaining);
     put_text(w, publish->topic);
     if (publish->qos > 0)

@@ -19,6 +19,7 @@ enum raw_type {
     RAW_SUBSCRIBE = 8,
     RAW_SUBACK = 9,
     RAW_PINGREQ = 12,
+    RAW_PINGRESP = 13,
     RAW_DISCONNECT = 14,
 };
 
@@ -31,6 +32,7 @@ size_t raw_frame_size(const uint8_t *at, size_t length, size_t *header);
 struct raw_publish {
     unsigned version;
     unsigned qos;
+    bool retain;
     uint16_t packet_id;
     const char *topic;
     struct bytes payload;

@@ -57,6 +57,8 @@ static redisReplyObjectFunctions *type_only(void)
 
 redisContext *redis_open(const char *host, uint64_t port)
 {
+    if (port == 0 || port > UINT16_MAX)
+        die_of_option("port %llu: must be 1 to 65535", (unsigned long long)port);
     redisContext *redis = redisConnect(host, (int)port);
     if (redis == NULL || redis->err != 0)
         die("Redis at %s:%llu: %s", host, (unsigned long long)port,
@@ -99,9 +101,4 @@ size_t redis_reader_skip(redisReader *reader)
         count++;
     }
     die("Redis: %s", reader->errstr);
-}
-
-void redis_stream_name(char *into, size_t size, uint64_t number)
-{
-    snprintf(into, size, "nemo:{bench%llu}:events", (unsigned long long)number);
 }

@@ -20,7 +20,4 @@ redisReader *redis_reader_new(void);
 /* Takes all whole replies out of the reader; returns how many. */
 size_t redis_reader_skip(redisReader *reader);
 
-/* `nemo:{bench3}:events` for the number 3. */
-void redis_stream_name(char *into, size_t size, uint64_t number);
-
 #endif

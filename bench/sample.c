@@ -6,32 +6,56 @@
 #include "bench/common.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define STAMP_AT 10 /* behind {"stamp":" */
-#define STAMP_WIDTH 16
-#define SEQUENCE_AT 35 /* behind ","seq":" */
-#define SEQUENCE_WIDTH 12
+#define HEAD "{\"bench\":\""
+#define STAMP_AT (sizeof HEAD - 1)
+#define ASCII_NAME "Rene Mueller, Halle 3, Sued"
+#define NON_ASCII_NAME "Ren\xc3\xa9 M\xc3\xbcller, \xe5\x8c\x97 \xc3\x9c"
 
-void sample_payload(uint8_t *into, size_t size, unsigned tool)
-{
-    char text[256];
-    int length = snprintf(text, sizeof text,
-                          "{\"stamp\":\"%016d\",\"seq\":\"%012d\",\"event\":\"tool_enabled\","
-                          "\"tool_id\":%u,\"user\":\"Ren\xc3\xa9 M\xc3\xbcller\",\"note\":\"",
-                          0, 0, tool);
-    if (length < 0 || size < SAMPLE_PAYLOAD_MIN || (size_t)length + 2 > size)
-        die("a payload needs at least %d bytes", SAMPLE_PAYLOAD_MIN);
-    memcpy(into, text, (size_t)length);
-    memset(into + length, 'x', size - (size_t)length - 2);
-    memcpy(into + size - 2, "\"}", 2);
-}
+/* The widths of a stamp's fields and the points between them. */
+enum { NS_WIDTH = 16, RUN_WIDTH = 2, STREAM_WIDTH = 5, KEY_WIDTH = 5, SEQUENCE_WIDTH = 8 };
+enum {
+    RUN_AT = NS_WIDTH + 1,
+    STREAM_AT = RUN_AT + RUN_WIDTH + 1,
+    KEY_AT = STREAM_AT + STREAM_WIDTH + 1,
+    SEQUENCE_AT = KEY_AT + KEY_WIDTH + 1,
+};
+_Static_assert(SEQUENCE_AT + SEQUENCE_WIDTH == STAMP_LENGTH, "the stamp's fields");
 
 static void put_hex(uint8_t *into, size_t width, uint64_t value)
 {
     for (size_t i = width; i > 0; i--, value >>= 4)
         into[i - 1] = (uint8_t) "0123456789abcdef"[value & 15u];
+}
+
+/* A digit that is none puts a bit into *wrong. */
+static uint64_t get_hex(const uint8_t *from, size_t width, unsigned *wrong)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < width; i++) {
+        unsigned c = from[i];
+        unsigned digit = c - '0' <= 9 ? c - '0' : c - 'a' <= 5 ? c - 'a' + 10 : 16;
+        *wrong |= digit & 16u;
+        value = value << 4 | (digit & 15u);
+    }
+    return value;
+}
+
+void sample_payload(uint8_t *into, size_t size, bool non_ascii)
+{
+    static const char person[] = "\"event\":\"tool_enabled\",\"tool_id\":17,\"user\":\"";
+    const char *name = non_ascii ? NON_ASCII_NAME : ASCII_NAME;
+    char text[256];
+    size_t room = size < sizeof text ? size : sizeof text;
+    int length = size < 160 ? snprintf(text, room, HEAD "%0*d\",\"x\":\"", STAMP_LENGTH, 0)
+                            : snprintf(text, room, HEAD "%0*d\",%s%s\",\"note\":\"", STAMP_LENGTH,
+                                       0, person, name);
+    if (length < 0 || size < SAMPLE_PAYLOAD_MIN || (size_t)length + 2 > size)
+        die("a payload needs at least %d bytes", SAMPLE_PAYLOAD_MIN);
+    memcpy(into, text, (size_t)length);
+    memset(into + length, 'x', size - (size_t)length - 2);
+    memcpy(into + size - 2, "\"}", 2);
 }
 
 void sample_digits(uint8_t *into, size_t width, uint64_t value)
@@ -40,23 +64,33 @@ void sample_digits(uint8_t *into, size_t width, uint64_t value)
         into[i - 1] = (uint8_t)('0' + value % 10);
 }
 
-void sample_stamp(uint8_t *payload, uint64_t stamp, uint64_t sequence)
+void sample_stamp(uint8_t *payload, const struct stamp *stamp)
 {
-    put_hex(payload + STAMP_AT, STAMP_WIDTH, stamp);
-    sample_digits(payload + SEQUENCE_AT, SEQUENCE_WIDTH, sequence);
+    uint8_t *text = payload + STAMP_AT;
+    put_hex(text, NS_WIDTH, stamp->ns);
+    put_hex(text + RUN_AT, RUN_WIDTH, stamp->run);
+    put_hex(text + STREAM_AT, STREAM_WIDTH, stamp->stream);
+    put_hex(text + KEY_AT, KEY_WIDTH, stamp->key);
+    put_hex(text + SEQUENCE_AT, SEQUENCE_WIDTH, stamp->sequence);
+    text[RUN_AT - 1] = text[STREAM_AT - 1] = text[KEY_AT - 1] = text[SEQUENCE_AT - 1] = '.';
 }
 
-bool sample_read(const uint8_t *payload, size_t size, uint64_t *stamp, uint64_t *sequence)
+bool sample_read_stamp(const uint8_t *text, struct stamp *stamp)
 {
-    if (size < SAMPLE_PAYLOAD_MIN || memcmp(payload, "{\"stamp\":\"", STAMP_AT) != 0)
-        return false;
-    char text[STAMP_WIDTH + 1] = "";
-    memcpy(text, payload + STAMP_AT, STAMP_WIDTH);
-    *stamp = strtoull(text, NULL, 16);
-    memset(text, 0, sizeof text);
-    memcpy(text, payload + SEQUENCE_AT, SEQUENCE_WIDTH);
-    *sequence = strtoull(text, NULL, 10);
-    return true;
+    unsigned wrong = 0;
+    stamp->ns = get_hex(text, NS_WIDTH, &wrong);
+    stamp->run = (uint32_t)get_hex(text + RUN_AT, RUN_WIDTH, &wrong);
+    stamp->stream = (uint32_t)get_hex(text + STREAM_AT, STREAM_WIDTH, &wrong);
+    stamp->key = (uint32_t)get_hex(text + KEY_AT, KEY_WIDTH, &wrong);
+    stamp->sequence = (uint32_t)get_hex(text + SEQUENCE_AT, SEQUENCE_WIDTH, &wrong);
+    return wrong == 0 && text[RUN_AT - 1] == '.' && text[STREAM_AT - 1] == '.' &&
+           text[KEY_AT - 1] == '.' && text[SEQUENCE_AT - 1] == '.';
+}
+
+bool sample_read(const uint8_t *payload, size_t size, struct stamp *stamp)
+{
+    return size >= SAMPLE_PAYLOAD_MIN && memcmp(payload, HEAD, STAMP_AT) == 0 &&
+           sample_read_stamp(payload + STAMP_AT, stamp);
 }
 
 void sample_uuid(uint8_t *into, uint64_t number)
@@ -65,56 +99,7 @@ void sample_uuid(uint8_t *into, uint64_t number)
     put_hex(into + SAMPLE_UUID - 12, 12, number);
 }
 
-void sample_topic(char *into, size_t size, unsigned tool)
+void sample_topic(char *into, size_t size, uint64_t tool)
 {
-    snprintf(into, size, "tools/%u/enabled", tool);
-}
-
-struct sample_keys {
-    unsigned count;
-    uint64_t state;
-    double *below; /* below[i]: the chance of a key up to i; NULL: uniform */
-};
-
-struct sample_keys *sample_keys_new(unsigned count, bool zipf)
-{
-    if (count == 0)
-        die("at least one key is needed");
-    struct sample_keys *keys = must_alloc(1, sizeof *keys);
-    *keys = (struct sample_keys){.count = count, .state = UINT64_C(0x9e3779b97f4a7c15)};
-    if (!zipf)
-        return keys;
-    keys->below = must_alloc(count, sizeof *keys->below);
-    double sum = 0;
-    for (unsigned i = 0; i < count; i++)
-        keys->below[i] = sum += 1.0 / (i + 1);
-    for (unsigned i = 0; i < count; i++)
-        keys->below[i] /= sum;
-    return keys;
-}
-
-unsigned sample_keys_draw(struct sample_keys *keys)
-{
-    keys->state ^= keys->state << 13; /* xorshift64 */
-    keys->state ^= keys->state >> 7;
-    keys->state ^= keys->state << 17;
-    if (keys->below == NULL)
-        return (unsigned)((keys->state >> 32) * keys->count >> 32);
-    double chance = (double)(keys->state >> 11) / 9007199254740992.0;
-    unsigned low = 0;
-    unsigned high = keys->count - 1;
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-        if (keys->below[middle] < chance)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-void sample_keys_free(struct sample_keys *keys)
-{
-    free(keys->below);
-    free(keys);
+    snprintf(into, size, "tools/%llu/enabled", (unsigned long long)tool);
 }

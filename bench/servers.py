@@ -1,5 +1,6 @@
-"""Starts and stops what a benchmark run needs (Redis, Mosquitto, the null broker, nemogate), each on
-a free port of 127.0.0.1 with its files in one temporary folder, and reads what they cost."""
+"""Starts and stops what a benchmark run needs (Redis, Mosquitto, the null broker, nemogate, and the
+programs of bench/ that run beside them), each on a free port of 127.0.0.1 with its files in one
+temporary folder."""
 
 import json
 import os
@@ -8,15 +9,19 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 
-START_SECONDS = 10
+from measure import cpu_seconds
+
+START_SECONDS = 20
 STOP_SECONDS = 30
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Failed(Exception):
     """A step of the run went wrong; the text says which and why."""
+
+
+class Skipped(Exception):
+    """A case cannot be measured with these programs; the text says why."""
 
 
 def free_port():
@@ -25,36 +30,21 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def cpu_seconds(pid):
-    """User and system time of a process and all its threads so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def peak_memory_mib(pid):
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def machine_cpu_seconds():
-    """What all processes of the machine have used so far."""
-    user, nice, system, _, _, irq, softirq = map(
-        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8])
-    return (user + nice + system + irq + softirq) / TICK
-
-
 class Server:
-    """A child process with its output in a file."""
+    """A child process with its output in files. It has a session of its own, so that Ctrl-C ends it
+    through this program, in order."""
+
+    count = 0
 
     def __init__(self, name, command, folder, port=None):
-        self.name, self.command, self.port = name, command, port
-        self.out = folder / f"{name}.out"
-        self.log = folder / f"{name}.log"
+        Server.count += 1
+        self.name, self.port = name, port
+        self.command = [str(word) for word in command]
+        self.out = folder / f"{Server.count}-{name}.out"
+        self.log = folder / f"{Server.count}-{name}.log"
         with self.out.open("w") as out, self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=log)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out,
+                                            stderr=log, start_new_session=True)
         if port is not None:
             self.await_port()
 
@@ -68,25 +58,49 @@ class Server:
     def tail(self):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
 
+    def ended(self):
+        """Whether it has ended; it is not reaped, so that its CPU time can still be read."""
+        if self.process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def check(self):
-        if self.process.poll() is not None:
-            raise Failed(f"{self.name} has ended with status {self.process.returncode}:\n"
-                         f"{shlex.join(self.command)}\n{self.tail()}")
+        if self.ended():
+            raise self.failure(f"has ended with status {self.process.wait()}")
+
+    def failure(self, what):
+        """What went wrong and the last line that the process wrote, then all that may help."""
+        tail = self.tail()
+        last = tail.splitlines()[-1] if tail else "it has written nothing"
+        return Failed(f"{self.name} {what}: {last}\n{shlex.join(self.command)}\n{tail}")
 
     def await_port(self):
+        self.await_that(self.answers, f"does not listen on port {self.port}")
+
+    def await_line(self, line):
+        self.await_that(lambda: line in self.log.read_text(errors="replace"),
+                        f"does not say '{line}'")
+
+    def await_that(self, condition, otherwise):
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             self.check()
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            if condition():
                 return
-            except OSError:
-                time.sleep(0.02)
-        raise Failed(f"{self.name} does not listen on port {self.port}:\n{self.tail()}")
+            time.sleep(0.01)
+        self.stop()
+        raise self.failure(otherwise)
+
+    def answers(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        except OSError:
+            return False
 
     def stop(self):
         """SIGTERM, and SIGKILL when that does not help in time. Returns the exit status."""
-        if self.process.poll() is None:
+        if self.process.returncode is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             try:
@@ -106,8 +120,8 @@ class Server:
 class Redis(Server):
     def __init__(self, folder):
         port = free_port()
-        super().__init__("redis", ["redis-server", "--port", str(port), "--bind", "127.0.0.1",
-                                   "--save", "", "--appendonly", "no", "--dir", str(folder),
+        super().__init__("redis", ["redis-server", "--port", port, "--bind", "127.0.0.1",
+                                   "--save", "", "--appendonly", "no", "--dir", folder,
                                    "--loglevel", "warning"], folder, port)
         self.socket = socket.create_connection(("127.0.0.1", port), 60)
         self.file = self.socket.makefile("rb")
@@ -139,23 +153,20 @@ class Redis(Server):
                                                for w in words) for words in commands))
         return [self.read() for _ in commands]
 
-    def flush(self):
-        for reply in self.pipeline([["FLUSHALL", "SYNC"]]):
-            if isinstance(reply, Failed):
-                raise reply
-
     def unsettled(self, streams, group):
         """Entries not yet read, and read but not acknowledged, over all streams; None while a
         stream has no such group or Redis cannot tell the lag."""
         lag = pending = 0
-        for reply in self.pipeline([["XINFO", "GROUPS", stream] for stream in streams]):
-            groups = [] if isinstance(reply, Failed) else [
-                dict(zip(row[::2], row[1::2])) for row in reply]
-            found = [row for row in groups if row["name"] == group]
-            if not found or found[0]["lag"] is None:
-                return None
-            lag += found[0]["lag"]
-            pending += found[0]["pending"]
+        for begin in range(0, len(streams), 500):
+            part = streams[begin:begin + 500]
+            for reply in self.pipeline([["XINFO", "GROUPS", stream] for stream in part]):
+                groups = [] if isinstance(reply, Failed) else [
+                    dict(zip(row[::2], row[1::2])) for row in reply]
+                found = [row for row in groups if row["name"] == group]
+                if not found or found[0]["lag"] is None:
+                    return None
+                lag += found[0]["lag"]
+                pending += found[0]["pending"]
         return lag, pending
 
 
@@ -176,30 +187,40 @@ class Mosquitto(Server):
         self.config = "\n".join(lines) + "\n"
         file = folder / "mosquitto.conf"
         file.write_text(self.config)
-        super().__init__("mosquitto", ["mosquitto", "-c", str(file)], folder, port)
+        super().__init__("mosquitto", ["mosquitto", "-c", file], folder, port)
 
 
-class NullBroker(Server):
-    def __init__(self, folder, programs, seconds):
-        port = free_port()
-        super().__init__("null_broker", [str(programs / "null_broker"), "--port", str(port),
-                                         "--seconds", str(seconds)], folder, port)
+class Program(Server):
+    """One of the programs of bench/, running beside the others; it ends by itself or is stopped, and
+    the last line of its output is its result."""
 
-    def counts(self):
-        self.stop()
-        self.check_output()
-        return json.loads(self.out.read_text())
+    def await_end(self, seconds):
+        """Whether it ended by itself in that time."""
+        end = time.monotonic() + seconds
+        while not self.ended():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
 
-    def check_output(self):
-        if self.process.returncode != 0:
-            raise Failed(f"the null broker failed:\n{self.tail()}")
+    def lines(self):
+        """What it has printed, without a line that is still being written."""
+        return [json.loads(line) for line in self.out.read_text().split("\n")[:-1] if line]
+
+    def result(self, failing=False):
+        """Its result once it has ended; a failed status is only taken where it is `failing`."""
+        status = self.stop()
+        lines = self.lines()
+        if not lines or (status != 0 and not failing):
+            raise self.failure(f"ended with status {status}")
+        return lines[-1]
 
 
 class Gateway(Server):
     def __init__(self, folder, program, config):
-        file = folder / "nemogate.yaml"
+        file = folder / f"nemogate-{Server.count}.yaml"
         file.write_text(config)
-        super().__init__("nemogate", [str(program), "run", "--config", str(file)], folder)
+        super().__init__("nemogate", [program, "run", "--config", file], folder)
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -207,17 +228,11 @@ class Gateway(Server):
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
 
-
-def run_program(command, seconds=300):
-    """Runs one of the programs of bench/ and returns the JSON it prints."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds,
-                              stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"{shlex.join(command)}: not done after {seconds} s") from error
-    if done.returncode != 0:
-        raise Failed(f"{shlex.join(command)}: status {done.returncode}\n{done.stderr}{done.stdout}")
-    return json.loads(done.stdout)
+    def finish(self):
+        """A clean stop; anything but status 0 fails the case."""
+        status = self.stop()
+        if status != 0:
+            raise self.failure(f"ended with status {status} on SIGTERM")
 
 
 def make_certificates(folder):
@@ -232,7 +247,8 @@ def make_certificates(folder):
             ["req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"],
             ["x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
              "-CAcreateserial", "-days", "2", "-extfile", extension.name, "-out", "server.crt"]):
-        done = subprocess.run(["openssl", *command], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(["openssl", *command], cwd=folder, capture_output=True, text=True,
+                              check=False)
         if done.returncode != 0:
             raise Failed(f"openssl: {done.stderr}")
     return folder

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define HANDSHAKE_TIMEOUT_MS 5000
+#define READ_MAX (1u << 18) /* what stays in the processor's cache */
 
 static void wait_for(int fd, unsigned want)
 {
@@ -109,7 +110,8 @@ bool wire_read(struct wire *wire)
         die("a packet of the broker exceeds %zu bytes", sizeof wire->in);
     if (wire->io != NULL)
         return tls_read(wire);
-    ssize_t got = recv(wire->fd, wire->in + wire->used, sizeof wire->in - wire->used, 0);
+    size_t room = sizeof wire->in - wire->used;
+    ssize_t got = recv(wire->fd, wire->in + wire->used, room < READ_MAX ? room : READ_MAX, 0);
     if (got == 0)
         die("the broker has closed the connection");
     if (got < 0 && errno != EAGAIN && errno != EINTR)

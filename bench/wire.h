@@ -17,8 +17,8 @@ struct wire {
     int fd;
     struct io *io; /* NULL: plain */
     struct tls_context *tls;
-    uint8_t in[1 << 16];
-    size_t used; /* bytes of `in` that wait to be taken */
+    uint8_t in[1 << 20]; /* holds the largest packet; only what is used is ever touched */
+    size_t used;         /* bytes of `in` that wait to be taken */
 };
 
 /* ca_file NULL: plain TCP. Connected, and with TLS verified, when it returns; non-blocking. */
@@ -33,7 +33,7 @@ void wire_write_all(struct wire *wire, const uint8_t *from, size_t size);
 bool wire_read(struct wire *wire);
 /* Drops the first bytes of `in`. */
 void wire_take(struct wire *wire, size_t size);
-/* Waits up to timeout_ms for input; true when some came. */
+/* Waits up to timeout_ms for input and reads it; true when some came. */
 bool wire_wait(struct wire *wire, int timeout_ms);
 /* True when a read may find bytes that the socket does not announce (TLS decrypts by record). */
 bool wire_reads_ahead(const struct wire *wire);

@@ -105,8 +105,21 @@ static bool utf8_feed(struct utf8 *state, struct bytes part)
     return true;
 }
 
+/* True when the text is ASCII without U+0000; texts of less than eight bytes are not looked at. */
+static bool is_plain(struct bytes text)
+{
+    if (text.length < 8)
+        return false;
+    uint64_t bad = not_plain(load_word(text.data + text.length - 8));
+    for (size_t i = 0; i + 8 < text.length; i += 8)
+        bad |= not_plain(load_word(text.data + i));
+    return bad == 0;
+}
+
 bool mqtt_utf8_valid(struct bytes text)
 {
+    if (is_plain(text))
+        return true;
     struct utf8 state = {0};
     return utf8_feed(&state, text) && state.needed == 0;
 }

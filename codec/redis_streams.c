@@ -137,40 +137,64 @@ static void *give_entry(struct redis_reader *reader, size_t text_count, bool nil
     return &reader->summary;
 }
 
-/* The header of a bulk string or an array at *at: type, digits, CR LF. The number is at most the
- * count of bytes that follow. False when there is none, or in doubt; then *at is of no use. */
-static inline bool scan_header(const uint8_t **at, const uint8_t *end, uint8_t type, size_t *number)
+/* A bulk string's or an array's header has been read: its number, which is at most the count of
+ * bytes that follow, and where those begin. NULL: there is none, or it is in doubt. By value, so
+ * that both stay in registers. */
+struct header {
+    const uint8_t *end;
+    size_t number;
+};
+
+static inline bool is_crlf(const uint8_t *at)
 {
-    const uint8_t *p = *at;
-    const size_t left = (size_t)(end - p);
-    if (left < 4 || *p++ != type)
-        return false;
-    const uint8_t *digits = p;
-    size_t value = 0;
-    unsigned digit;
-    while (p < end && (digit = *p - (unsigned)'0') <= 9) {
-        value = value * 10 + digit;
-        if (value > left)
-            return false;
-        p++;
-    }
-    bool plain = p > digits && (*digits != '0' || p == digits + 1);
-    if (!plain || end - p < 2 || p[0] != '\r' || p[1] != '\n')
-        return false;
-    *number = value;
-    *at = p + 2;
-    return *number <= (size_t)(end - *at);
+    return memcmp(at, "\r\n", 2) == 0;
 }
 
-/* A whole bulk string at *at, as a view. */
-static inline bool scan_text(const uint8_t **at, const uint8_t *end, struct bytes *text)
+/* Any number of digits, and the end of the input may be near. */
+static struct header scan_long_header(const uint8_t *at, const uint8_t *end, uint8_t type)
 {
-    size_t length;
-    if (!scan_header(at, end, '$', &length) || (size_t)(end - *at) - length < 2)
-        return false;
-    *text = (struct bytes){*at, length};
-    *at += length + 2; /* CR LF */
-    return true;
+    const struct header none = {NULL, 0};
+    const size_t left = (size_t)(end - at);
+    if (left < 4 || *at++ != type)
+        return none;
+    const uint8_t *digits = at;
+    size_t value = 0;
+    unsigned digit;
+    while (at < end && (digit = *at - (unsigned)'0') <= 9) {
+        value = value * 10 + digit;
+        if (value > left)
+            return none;
+        at++;
+    }
+    bool plain = at > digits && (*digits != '0' || at == digits + 1);
+    if (!plain || end - at < 2 || !is_crlf(at) || value > (size_t)(end - at) - 2)
+        return none;
+    return (struct header){at + 2, value};
+}
+
+/* Type, digits, CR LF. Nearly all numbers have one digit or two: those are read without a loop. */
+static inline struct header scan_header(const uint8_t *at, const uint8_t *end, uint8_t type)
+{
+    /* No number of two digits can reach beyond the end then. */
+    if (end - at < 128 || at[0] != type)
+        return scan_long_header(at, end, type);
+    size_t first = (size_t)at[1] - '0';
+    size_t second = (size_t)at[2] - '0';
+    if (first <= 9 && is_crlf(at + 2))
+        return (struct header){at + 4, first};
+    if (first - 1 <= 8 && second <= 9 && is_crlf(at + 3))
+        return (struct header){at + 5, 10 * first + second};
+    return scan_long_header(at, end, type);
+}
+
+/* A whole bulk string at at, as a view. Returns its end; NULL as in struct header. */
+static inline const uint8_t *scan_text(const uint8_t *at, const uint8_t *end, struct bytes *text)
+{
+    struct header header = scan_header(at, end, '$');
+    if (header.end == NULL || (size_t)(end - header.end) - header.number < 2)
+        return NULL;
+    *text = (struct bytes){header.end, header.number};
+    return header.end + header.number + 2; /* CR LF */
 }
 
 /* Reads an entry without hiredis. Returns its end; NULL when it is not there as a whole or is in
@@ -179,18 +203,21 @@ static const uint8_t *scan_entry(struct redis_reader *reader, const uint8_t *at,
 {
     if ((size_t)(end - at) > reader->max_text)
         end = at + reader->max_text; /* nothing in it can be too large then */
-    size_t parts, texts;
+    struct header parts = scan_header(at, end, '*');
     struct bytes id;
-    if (!scan_header(&at, end, '*', &parts) || parts != 2 || !scan_text(&at, end, &id) ||
-        stream_id_parse(id, &reader->id) != STATUS_OK || !scan_header(&at, end, '*', &texts) ||
-        texts % 2 != 0 || texts > MAX_TEXTS)
+    if (parts.end == NULL || parts.number != 2 || (at = scan_text(parts.end, end, &id)) == NULL ||
+        stream_id_parse(id, &reader->id) != STATUS_OK)
         return NULL;
-    for (size_t i = 0; i < texts; i += 2) {
-        struct stream_field *field = &reader->fields[i / 2];
-        if (!scan_text(&at, end, &field->name) || !scan_text(&at, end, &field->value))
+    struct header texts = scan_header(at, end, '*');
+    if (texts.end == NULL || texts.number % 2 != 0 || texts.number > MAX_TEXTS)
+        return NULL;
+    at = texts.end;
+    struct stream_field *field = reader->fields;
+    for (size_t i = 0; i < texts.number; i += 2, field++)
+        if ((at = scan_text(at, end, &field->name)) == NULL ||
+            (at = scan_text(at, end, &field->value)) == NULL)
             return NULL;
-    }
-    reader->seen = texts;
+    reader->seen = texts.number;
     return at;
 }
 

@@ -21,25 +21,11 @@ enum status stream_id_parse(struct bytes text, struct stream_id *id)
     return STATUS_OK;
 }
 
-/* Writes the digits of value at to; returns the end. */
-static char *put_decimal(uint64_t value, char *to)
-{
-    char reversed[20];
-    size_t digits = 0;
-    do {
-        reversed[digits++] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    while (digits > 0)
-        *to++ = reversed[--digits];
-    return to;
-}
-
 size_t stream_id_format(struct stream_id id, char *text)
 {
-    char *at = put_decimal(id.ms, text);
+    uint8_t *at = decimal_write((uint8_t *)text, id.ms);
     *at++ = '-';
-    at = put_decimal(id.seq, at);
+    at = decimal_write(at, id.seq);
     *at = '\0';
-    return (size_t)(at - text);
+    return (size_t)(at - (uint8_t *)text);
 }

@@ -63,7 +63,14 @@ struct config_broker {
     char *status_topic; /* "": none */
 };
 
-enum config_encoding { CONFIG_ENCODING_RAW };
+enum config_encoding { CONFIG_ENCODING_RAW, CONFIG_ENCODING_SIGNED, CONFIG_ENCODING_BATCH };
+
+struct config_batch {
+    unsigned events;
+    size_t bytes;
+    uint32_t linger_ms;
+    char *topic; /* may hold {site} */
+};
 
 struct config_route {
     char *streams; /* name or pattern */
@@ -71,9 +78,12 @@ struct config_route {
     char *topic_prefix;
     char *site; /* for streams without a hash tag; "" */
     enum config_encoding encoding;
+    char *sign_key_file;  /* CONFIG_ENCODING_SIGNED; else "" */
+    char *sign_key;       /* read from it, the line end cut; NULL: none */
     bool user_properties; /* `id` and `stream-id` with MQTT 5 */
     bool coalesce_retained;
     bool strict_order;
+    struct config_batch batch; /* CONFIG_ENCODING_BATCH */
 };
 
 enum config_trim { CONFIG_TRIM_ACKED, CONFIG_TRIM_NONE };

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "codec/encode_signed.h"
 #include "codec/stream_entry.h"
 #include "core/config_private.h"
 
@@ -246,6 +247,56 @@ static void check_shadow(struct config_reading *r, struct config_node *list, siz
     }
 }
 
+/* Both verifiers of the plugins must take the key: what one of them would read in another way is
+ * refused here. */
+static void check_sign_key(struct config_reading *r, struct config_node *node, size_t index)
+{
+    struct config_route *route = &r->config->routes[index];
+    struct config_node *key = config_node_find(node, "sign_key_file");
+    char problem[CONFIG_PROBLEM_TEXT];
+    if (!is_sound(key) || !r->files)
+        return;
+    if (!config_file_read(route->sign_key_file, true, r->memory, &route->sign_key, problem)) {
+        fault(r, key,
+              "routes[%zu].sign_key_file: the file (its name is not shown: it might be the key "
+              "itself) %s; the path of a readable file that holds the key is expected",
+              index, problem);
+        return;
+    }
+    const char *wrong = signer_key_fault(bytes_of(route->sign_key));
+    if (wrong != NULL)
+        fault(r, key, "routes[%zu].sign_key_file: the key in the file cannot be used: %s", index,
+              wrong);
+}
+
+static void check_encoding(struct config_reading *r, struct config_node *node, size_t index)
+{
+    const struct config_route *route = &r->config->routes[index];
+    struct config_node *encoding = config_node_find(node, "encoding");
+    struct config_node *batch = config_node_find(node, "batch");
+    struct config_node *coalesce = config_node_find(node, "coalesce_retained");
+    if (!is_sound(encoding))
+        return;
+    struct config_node *key = config_node_find(node, "sign_key_file");
+    bool has_key = route->sign_key_file != NULL && route->sign_key_file[0] != '\0';
+    if (route->encoding == CONFIG_ENCODING_SIGNED && has_key)
+        check_sign_key(r, node, index);
+    else if (route->encoding == CONFIG_ENCODING_SIGNED && is_sound(key))
+        fault(r, encoding,
+              "routes[%zu].encoding: 'signed' needs a key; sign_key_file is expected, too", index);
+    else if (has_key && is_sound(key))
+        fault(r, key, "routes[%zu].sign_key_file: only a route with 'encoding: signed' has a key",
+              index);
+    bool batches = route->encoding == CONFIG_ENCODING_BATCH;
+    if (!batches && batch != NULL && batch->first != NULL)
+        fault(r, batch, "routes[%zu].batch: only a route with 'encoding: batch' has one", index);
+    if (batches && route->coalesce_retained && is_sound(coalesce))
+        fault(r, coalesce,
+              "routes[%zu].coalesce_retained: 'true' does not go with 'encoding: batch', which "
+              "publishes nothing retained; 'false' is expected",
+              index);
+}
+
 static void check_routes(struct config_reading *r)
 {
     struct config_node *list = config_node_find(r->root, "routes");
@@ -254,6 +305,7 @@ static void check_routes(struct config_reading *r)
         if (brokers_sound)
             resolve_broker(r, config_node_item(list, i), i);
         check_shadow(r, list, i);
+        check_encoding(r, config_node_item(list, i), i);
     }
 }
 

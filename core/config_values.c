@@ -324,7 +324,7 @@ static bool read_url(struct config_value *value, const char *text, void *field)
 static const char *const BOOLS[] = {"false", "true", NULL};
 static const char *const STARTS[] = {"beginning", "new", NULL};
 static const char *const PROTOCOLS[] = {"5", "3.1.1", NULL};
-static const char *const ENCODINGS[] = {"raw", NULL};
+static const char *const ENCODINGS[] = {"raw", "signed", "batch", NULL};
 static const char *const TRIMS[] = {"acked", "none", NULL};
 static const char *const LOG_LEVELS[] = {"debug", "info", "warning", "error", NULL};
 static const char *const LOG_FORMATS[] = {"logfmt", "json", NULL};

@@ -76,7 +76,22 @@ void flow_drop_unsent(struct lane *lane)
 {
     for (size_t i = 0; i < lane->outlet->connections; i++)
         drop_unsent(&lane->outlet->outboxes[i], lane);
+    if (lane_bundles(lane))
+        bundle_drop_waiting(lane);
     key_drop_unsent(lane);
+}
+
+void flow_append(struct outbox *outbox, uint32_t index)
+{
+    struct slot *slot = outbox->outlet->slot;
+    struct lane *lane = ledger_entry(&slot->ledger, index)->lane;
+    if (lane_bundles(lane)) {
+        bundle_append(lane, index);
+        return;
+    }
+    entry_queue_append(&outbox->entries, &slot->ledger, index);
+    if (outbox->next_to_send == ENTRY_NONE)
+        outbox->next_to_send = index;
 }
 
 /* ---- publishing --------------------------------------------------------------------------- */
@@ -87,6 +102,11 @@ static uint64_t life_left_ms(const struct slot *slot, const struct entry *entry,
     return entry->expires_ms > now ? entry->expires_ms - now : 0;
 }
 
+bool flow_is_expired(const struct slot *slot, const struct entry *entry, uint64_t now_ms)
+{
+    return entry->expires_ms != 0 && life_left_ms(slot, entry, now_ms) == 0;
+}
+
 static uint32_t expiry_s(uint64_t left_ms)
 {
     uint64_t seconds = left_ms / 1000 + (left_ms % 1000 > 0);
@@ -95,7 +115,7 @@ static uint32_t expiry_s(uint64_t left_ms)
 
 /* Publishes the entry, or, when its life is over, gives it a place in the connection's order
  * without sending anything. */
-enum status flow_publish(struct outbox *outbox, uint32_t index, uint64_t now_ms)
+static enum status publish(struct outbox *outbox, uint32_t index, uint64_t now_ms)
 {
     struct slot *slot = outbox->outlet->slot;
     struct entry *entry = ledger_entry(&slot->ledger, index);
@@ -122,6 +142,13 @@ enum status flow_publish(struct outbox *outbox, uint32_t index, uint64_t now_ms)
     return status;
 }
 
+enum status flow_send(struct key_queue *key, uint32_t leader, uint64_t now_ms)
+{
+    return lane_bundles(key->lane)
+               ? bundle_publish(key->outbox, key->lane, key->waiting.first, leader, now_ms)
+               : publish(key->outbox, leader, now_ms);
+}
+
 /* Sends the entry at next_to_send, or sets its key apart where it cannot go this way. */
 static void send_next(struct outbox *outbox, uint64_t now_ms)
 {
@@ -129,7 +156,7 @@ static void send_next(struct outbox *outbox, uint64_t now_ms)
     uint32_t index = outbox->next_to_send;
     struct entry *entry = ledger_entry(&slot->ledger, index);
     if (entry->fault_reason == NULL && !entry->suspect) {
-        enum status status = flow_publish(outbox, index, now_ms);
+        enum status status = publish(outbox, index, now_ms);
         if (status == STATUS_OK) {
             outbox->sent++;
             outbox->next_to_send = entry->next;
@@ -148,13 +175,15 @@ static bool may_coalesce(const struct entry *entry)
            !entry->suspect && entry->expires_ms == 0 && entry->packet_id_offset != 0;
 }
 
-/* The entry that is published for the first of the queue and all up to itself: of several retained
- * entries of one topic the newest. */
+/* The entry that is answered for the first of the queue and all up to itself: of several retained
+ * entries of one topic the newest, or the last of a bundle. */
 static uint32_t choose_leader(const struct key_queue *key)
 {
     const struct ledger *ledger = &key->lane->slot->ledger;
     uint32_t leader = key->waiting.first;
     const struct entry *entry = ledger_entry(ledger, leader);
+    if (lane_bundles(key->lane))
+        return bundle_choose(key->outbox, key->lane, leader);
     if (!key->lane->route->coalesce_retained || !may_coalesce(entry))
         return leader;
     struct bytes topic = mqtt_publish_topic(entry->packet);
@@ -171,7 +200,7 @@ static void send_key(struct outbox *outbox, uint64_t now_ms)
 {
     struct key_queue *key = outbox->ready.first;
     uint32_t leader = choose_leader(key);
-    if (flow_publish(outbox, leader, now_ms) == STATUS_OK) {
+    if (flow_send(key, leader, now_ms) == STATUS_OK) {
         key_sent(key, leader);
         return;
     }
@@ -179,9 +208,43 @@ static void send_key(struct outbox *outbox, uint64_t now_ms)
     key_not_ready(key);
 }
 
+/* What is sent next comes from each of these by turns, where there is something: none has to wait
+ * until another has nothing left. */
+enum source { FROM_OUTBOX, FROM_KEYS, FROM_BUNDLES, SOURCES };
+
+static bool has_source(const struct outbox *outbox, enum source source)
+{
+    switch (source) {
+    case FROM_OUTBOX:
+        return outbox->next_to_send != ENTRY_NONE;
+    case FROM_KEYS:
+        return outbox->ready.first != NULL;
+    case FROM_BUNDLES:
+        return outbox->full.first != NULL;
+    case SOURCES:
+        break;
+    }
+    return false;
+}
+
 static bool has_waiting(const struct outbox *outbox)
 {
-    return outbox->next_to_send != ENTRY_NONE || outbox->ready.first != NULL;
+    return has_source(outbox, FROM_OUTBOX) || has_source(outbox, FROM_KEYS) ||
+           has_source(outbox, FROM_BUNDLES);
+}
+
+/* Something must wait. */
+static void send_one(struct outbox *outbox, uint64_t now_ms)
+{
+    do
+        outbox->source = (outbox->source + 1) % SOURCES;
+    while (!has_source(outbox, outbox->source));
+    if (outbox->source == FROM_OUTBOX)
+        send_next(outbox, now_ms);
+    else if (outbox->source == FROM_KEYS)
+        send_key(outbox, now_ms);
+    else
+        bundle_send(outbox, now_ms);
 }
 
 /* An entry that is to be sent alone has its turn when the connection has shown that it works, or
@@ -214,16 +277,11 @@ static bool may_send(struct outbox *outbox, uint64_t now_ms)
 static void pump_outbox(struct outbox *outbox, uint64_t now_ms)
 {
     key_wake(outbox, now_ms);
+    bundle_wake(outbox, now_ms);
     poison_watch(outbox, now_ms);
     size_t room = mqtt_conn_room(outbox->conn);
-    for (; room > 0 && may_send(outbox, now_ms); room = mqtt_conn_room(outbox->conn)) {
-        /* By turns, where there are both: neither has to wait until the other has nothing left. */
-        outbox->key_next = !outbox->key_next;
-        if (outbox->ready.first != NULL && (outbox->key_next || outbox->next_to_send == ENTRY_NONE))
-            send_key(outbox, now_ms);
-        else
-            send_next(outbox, now_ms);
-    }
+    for (; room > 0 && may_send(outbox, now_ms); room = mqtt_conn_room(outbox->conn))
+        send_one(outbox, now_ms);
     mqtt_conn_flush(outbox->conn, room == 0 && has_waiting(outbox));
 }
 
@@ -259,6 +317,7 @@ void flow_close(struct outlet *outlet)
         outbox->entries = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
         outbox->sent = 0;
+        bundle_forget(outbox);
         outbox->ready = outbox->resting = outbox->suspects = (struct key_list){NULL, NULL};
         outbox->resting_due_ms = 0;
         outbox->trying = NULL;
@@ -297,6 +356,7 @@ static void on_ready(void *context, struct mqtt_conn *conn, const struct mqtt_li
     outbox->lost = (struct log_limit){0};
     outbox->answered = false;
     outbox->ready_ms = net_now_ms();
+    outbox->packet_max = limits->maximum_packet_size;
     log_event(&outbox->log, LOG_INFO, "broker connected",
               LOG_TEXT("client_id", mqtt_conn_client_id(conn)), LOG_INT("window", limits->window),
               LOG_INT("max_packet", limits->maximum_packet_size),
@@ -312,16 +372,19 @@ static void on_ready(void *context, struct mqtt_conn *conn, const struct mqtt_li
         outlet->open = true;
 }
 
-/* The broker has taken the entry that was published for its key: it and all before it settle. */
+/* The broker has taken what was published for the key: its leader and all before it settle. */
 static void settle_key(struct key_queue *key)
 {
     struct slot *slot = key->lane->slot;
+    bool bundles = lane_bundles(key->lane);
     uint32_t index;
     do {
         index = key_take(key);
-        slot->counts.coalesced += index != key->leader;
+        slot->counts.coalesced += index != key->leader && !bundles;
         flow_settle(slot, index);
     } while (index != key->leader);
+    if (bundles)
+        bundle_grow(key->lane);
     refusal_over(key);
     key_go_on(key);
 }
@@ -345,7 +408,7 @@ static void answer_first(struct outbox *outbox, uint32_t index, uint8_t reason_c
     } else if (key->again.count == 0) {
         key_keep(key, index);
         key->leader = index;
-        refusal_judge(key, reason_code);
+        refusal_judge(key, reason_code, 1);
         return;
     } else {
         /* An earlier entry of the key was refused: accepted or not, this one is sent again, behind
@@ -359,7 +422,25 @@ static void answer_first(struct outbox *outbox, uint32_t index, uint8_t reason_c
 /* Else it was of QoS 0, or had expired: that says nothing about the broker. */
 static bool is_by_broker(const struct entry *entry)
 {
-    return entry->state == ENTRY_SENT && entry->packet_id_offset != 0;
+    return entry->state == ENTRY_SENT &&
+           (entry->packet_id_offset != 0 || lane_bundles(entry->lane));
+}
+
+/* What was published for a key that is set apart has been answered. */
+static void answer_key(struct key_queue *key, uint8_t reason_code)
+{
+    if (key->state == KEY_TRYING)
+        poison_answered(key);
+    if (reason_code < MQTT_REASON_UNSPECIFIED_ERROR) {
+        settle_key(key);
+        return;
+    }
+    uint32_t count = 1;
+    if (lane_bundles(key->lane)) {
+        count = bundle_count(&key->lane->slot->ledger, key->waiting.first, key->leader);
+        key->leader = key->waiting.first;
+    }
+    refusal_judge(key, reason_code, count);
 }
 
 static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, uint8_t reason_code)
@@ -378,18 +459,15 @@ static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, u
     }
     if (outbox->allowed > 0 && ++outbox->allowed > outbox->outlet->conn_config.inflight)
         outbox->allowed = 0;
-    if (!entry->apart) {
+    if (entry->apart) {
+        struct key_queue *key = key_find(outlet, entry->lane, entry->key_hash);
+        assert(key != NULL && key->leader == index);
+        answer_key(key, reason_code);
+    } else if (lane_bundles(entry->lane)) {
+        bundle_answered(outbox, index, reason_code);
+    } else {
         answer_first(outbox, index, reason_code);
-        return;
     }
-    struct key_queue *key = key_find(outlet, entry->lane, entry->key_hash);
-    assert(key != NULL && key->leader == index);
-    if (key->state == KEY_TRYING)
-        poison_answered(key);
-    if (reason_code >= MQTT_REASON_UNSPECIFIED_ERROR)
-        refusal_judge(key, reason_code);
-    else
-        settle_key(key);
 }
 
 /* Everything without an answer is to be sent again, in its order. What was sent before its key was
@@ -417,6 +495,7 @@ static void rewind_outbox(struct outbox *outbox)
     }
     outbox->sent = 0;
     outbox->next_to_send = outbox->entries.first;
+    bundle_rewind(outbox);
     key_rewind(outbox);
 }
 
@@ -427,7 +506,8 @@ static void report_loss(struct outbox *outbox, const struct mqtt_loss *loss)
         log_limit_pass(&outbox->lost, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
         log_event(&outbox->log, LOG_ERROR,
                   loss->was_connected ? "broker connection lost" : "cannot connect to the broker",
-                  LOG_TEXT("reason", loss->text), LOG_INT("unsettled", outbox->sent),
+                  LOG_TEXT("reason", loss->text),
+                  LOG_INT("unsettled", outbox->sent + outbox->bundles.count),
                   LOG_INT("retry_ms", loss->retry_ms));
 }
 

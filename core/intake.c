@@ -4,12 +4,15 @@
  */
 #include "core/slot_private.h"
 
+#include "codec/encode_msgpack.h"
+#include "codec/encode_signed.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
 #define TROUBLE_PERIOD_MS 30000u
 
-static uint32_t key_hash(struct bytes key)
+uint32_t flow_key_hash(struct bytes key)
 {
     uint32_t hash = 2166136261u; /* FNV-1a */
     for (size_t i = 0; i < key.length; i++)
@@ -39,15 +42,33 @@ static void describe_publish(const struct lane *lane, const struct stream_entry 
     publish->user_property_count = 2;
 }
 
-/* The message expiry is written when the entry is sent: until then it grows shorter. */
-static void describe_expiry(const struct stream_entry *in, struct mqtt_publish *publish,
-                            struct entry *entry)
+static void note_expiry(const struct stream_entry *in, struct entry *entry)
 {
-    if (!in->has_exp)
-        return;
     uint64_t life_ms = (uint64_t)in->exp_s * 1000;
-    entry->expires_ms = entry->id.ms < UINT64_MAX - life_ms ? entry->id.ms + life_ms : UINT64_MAX;
-    publish->has_expiry = true;
+    if (in->has_exp)
+        entry->expires_ms =
+            entry->id.ms < UINT64_MAX - life_ms ? entry->id.ms + life_ms : UINT64_MAX;
+}
+
+static void end_without_memory(const struct outlet *outlet, const char *what, size_t size)
+{
+    log_event(
+        &outlet->log, LOG_ERROR,
+        "memory is short; the process ends, and all that is not settled stays pending in Redis",
+        LOG_TEXT("for", what), LOG_INT("bytes", size));
+    abort();
+}
+
+uint8_t *flow_scratch(struct outlet *outlet, size_t size)
+{
+    if (size <= outlet->scratch_size)
+        return outlet->scratch;
+    uint8_t *larger = realloc(outlet->scratch, size);
+    if (larger == NULL)
+        end_without_memory(outlet, "a publish", size);
+    outlet->scratch = larger;
+    outlet->scratch_size = size;
+    return larger;
 }
 
 /* Lends memory for a packet; NULL: the outlet's bytes are used up. An entry of any size gets
@@ -58,33 +79,85 @@ static uint8_t *lend(struct outlet *outlet, struct entry *entry, size_t size)
     if (outlet->bytes > 0 && outlet->bytes + size > outlet->bytes_max)
         return NULL;
     uint8_t *memory = batch_lend(outlet->outboxes[entry->outbox].batches, size, &entry->batch);
-    if (memory == NULL) {
-        log_event(&outlet->log, LOG_ERROR,
-                  "no memory for an entry; the process ends, and all that is not settled stays "
-                  "pending in Redis",
-                  LOG_TEXT("stream", entry->lane->name), LOG_INT("bytes", size));
-        abort();
-    }
+    if (memory == NULL)
+        end_without_memory(outlet, entry->lane->name, size);
     outlet->bytes += size;
     return memory;
 }
 
+/* Memory for size bytes, 0: it cannot be encoded. NULL: there is no room, or none is needed. */
+static uint8_t *begin_encoding(struct lane *lane, struct entry *entry, size_t size)
+{
+    if (size == 0) {
+        flow_fault(entry, "bad-topic",
+                   "the topic with the route's prefix, or the id, is over 65,535 bytes");
+        return NULL;
+    }
+    entry->packet = lend(lane->outlet, entry, size);
+    entry->size = (uint32_t)size;
+    return entry->packet;
+}
+
+/* One event of a batch. */
+static bool encode_event(struct lane *lane, const struct stream_entry *in, struct entry *entry)
+{
+    struct batch_event event = {.id = entry->id,
+                                .topic = in->topic,
+                                .payload = in->payload,
+                                .key = in->key,
+                                .event_id = in->id,
+                                .type = in->type,
+                                .retain = in->retain,
+                                .has_ts = in->ts_ms != entry->id.ms,
+                                .ts_ms = in->ts_ms,
+                                .expires_ms = entry->expires_ms};
+    if (!in->absolute)
+        event.topic_prefix = (struct bytes){lane->prefix, lane->prefix_length};
+    size_t size = batch_event_size(&event);
+    uint8_t *memory = begin_encoding(lane, entry, size);
+    if (memory == NULL)
+        return entry->fault_reason != NULL;
+    struct writer w = writer_over(memory, size);
+    batch_put_event(&w, &event);
+    assert(writer_ok(&w) && writer_length(&w) == size);
+    return true;
+}
+
+/* The payload becomes its envelope, in memory until the next one. What cannot be signed is never
+ * published. */
+static bool sign(struct lane *lane, struct mqtt_publish *publish, struct entry *entry)
+{
+    const struct slot *slot = lane->slot;
+    struct stream_entry_fault wrong;
+    size_t size = signed_size(publish->payload, &wrong);
+    if (size == 0) {
+        flow_fault(entry, wrong.reason, wrong.detail);
+        return false;
+    }
+    uint8_t *memory = flow_scratch(lane->outlet, size);
+    struct writer w = writer_over(memory, size);
+    signed_put(&w, slot->signers[lane->route - slot->setting.config->routes], publish->payload);
+    assert(writer_ok(&w) && writer_length(&w) == size);
+    publish->payload = (struct bytes){memory, size};
+    return true;
+}
+
+/* false: there is no room. */
 static bool encode(struct lane *lane, const struct stream_entry *in, struct entry *entry)
 {
     char id_text[STREAM_ID_TEXT];
     struct mqtt_publish publish;
+    note_expiry(in, entry);
+    if (lane_bundles(lane))
+        return encode_event(lane, in, entry);
     describe_publish(lane, in, &publish, entry->id, id_text);
-    describe_expiry(in, &publish, entry);
-    size_t size = mqtt_publish_size(&publish);
-    if (size == 0) {
-        flow_fault(entry, "bad-topic",
-                   "the topic with the route's prefix, or the id, is over 65,535 bytes");
+    /* The message expiry is written when the entry is sent: until then it grows shorter. */
+    publish.has_expiry = in->has_exp;
+    if (lane->route->encoding == CONFIG_ENCODING_SIGNED && !sign(lane, &publish, entry))
         return true;
-    }
-    entry->packet = lend(lane->outlet, entry, size);
-    if (entry->packet == NULL)
-        return false;
-    entry->size = (uint32_t)size;
+    size_t size = mqtt_publish_size(&publish);
+    if (begin_encoding(lane, entry, size) == NULL)
+        return entry->fault_reason != NULL;
     struct writer w = writer_over(entry->packet, size);
     size_t offset;
     mqtt_put_publish(&w, &publish, &offset);
@@ -118,7 +191,7 @@ static void take_gone(struct lane *lane, uint32_t index, struct stream_id id)
 static void watch_retained(struct lane *lane, const struct stream_entry *in, uint32_t hash)
 {
     struct outlet *outlet = lane->outlet;
-    uint32_t topic = key_hash(in->topic) ^ (uint32_t)((uintptr_t)lane >> 4);
+    uint32_t topic = flow_key_hash(in->topic) ^ (uint32_t)((uintptr_t)lane >> 4);
     struct retained_topic *seen = &outlet->retained[topic & (RETAINED_TOPICS - 1)];
     if (seen->topic == topic && seen->key != hash && !seen->told) {
         log_event(&outlet->log, LOG_WARNING,
@@ -139,7 +212,7 @@ static void judge(struct lane *lane, const struct redis_entry *in, struct stream
     size_t max_payload = lane->slot->setting.config->delivery.max_payload;
     enum status status =
         stream_entry_read(in->id, in->fields, in->count, max_payload, decoded, &wrong);
-    entry->key_hash = key_hash(decoded->key);
+    entry->key_hash = lane_bundles(lane) ? lane->bundling.hash : flow_key_hash(decoded->key);
     entry->outbox = (uint16_t)mqtt_pool_pick(lane->outlet->pool, entry->key_hash);
     if (status != STATUS_OK)
         flow_fault(entry, wrong.reason, wrong.detail);
@@ -167,9 +240,7 @@ static void give_place(struct lane *lane, struct entry *entry, uint32_t index)
             key_go_on(key);
         return;
     }
-    entry_queue_append(&outbox->entries, &lane->slot->ledger, index);
-    if (outbox->next_to_send == ENTRY_NONE)
-        outbox->next_to_send = index;
+    flow_append(outbox, index);
 }
 
 static void note_taken(struct lane *lane)
@@ -204,7 +275,8 @@ bool flow_take(struct lane *lane, const struct redis_entry *in)
     }
     note_taken(lane);
     entry->suspect = lane_is_suspect(lane, in->id);
-    if (entry->fault_reason == NULL && decoded.retain && decoded.key.data != decoded.topic.data)
+    if (entry->fault_reason == NULL && decoded.retain && !lane_bundles(lane) &&
+        decoded.key.data != decoded.topic.data)
         watch_retained(lane, &decoded, entry->key_hash);
     give_place(lane, entry, index);
     return true;

@@ -115,11 +115,14 @@ static void leave_outbox(struct outbox *outbox, struct key_queue *one, bool wide
         if (place >= outbox->sent && outbox->next_to_send == ENTRY_NONE)
             outbox->next_to_send = index;
     }
+    bundle_count_in_flight(outbox, one, wide);
 }
 
 static void has_left(struct key_queue *key, void *context)
 {
     (void)context;
+    if (key->leaving)
+        bundle_give_to_key(key);
     key->leaving = false;
 }
 
@@ -134,7 +137,7 @@ struct key_queue *key_set_apart(struct outbox *outbox, struct lane *lane, uint32
      * take the square of their number. */
     bool wide = refusal_is_wide(outbox->outlet);
     leave_outbox(outbox, key, wide);
-    key->leaving = false;
+    has_left(key, NULL);
     if (wide)
         key_for_outlet(outbox->outlet, has_left, NULL);
     return key;
@@ -294,13 +297,10 @@ static void go_on_without_entries(struct key_queue *key)
 /* It had left the outbox beside others and was not refused: what waits goes back there. */
 static void take_common_way(struct key_queue *key)
 {
-    struct outbox *outbox = key->outbox;
     while (key->waiting.count > 0) {
         uint32_t index = key_take(key);
         ledger_entry(ledger_of(key), index)->apart = false;
-        entry_queue_append(&outbox->entries, ledger_of(key), index);
-        if (outbox->next_to_send == ENTRY_NONE)
-            outbox->next_to_send = index;
+        flow_append(key->outbox, index);
     }
     key_end(key);
 }

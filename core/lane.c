@@ -20,17 +20,26 @@ static void ask_for_summary(struct lane *lane);
 
 /* ---- making one --------------------------------------------------------------------------- */
 
-static bool expand_prefix(struct lane *lane)
+/* Owned by the caller; NULL: memory is short. */
+static uint8_t *expand(const struct lane *lane, const char *text, size_t *length)
 {
-    struct bytes template = bytes_of(lane->route->topic_prefix);
+    struct bytes template = bytes_of(text);
     size_t room = template.length * (lane->site.length + 1) + 1;
-    lane->prefix = malloc(room);
-    if (lane->prefix == NULL)
-        return false;
-    struct writer w = writer_over(lane->prefix, room);
+    uint8_t *topic = malloc(room);
+    if (topic == NULL)
+        return NULL;
+    struct writer w = writer_over(topic, room);
     topic_template_expand(&w, template, &(struct topic_values){.site = lane->site});
-    lane->prefix_length = writer_length(&w);
-    return writer_ok(&w);
+    *length = writer_length(&w);
+    return topic;
+}
+
+static bool expand_topics(struct lane *lane)
+{
+    const struct config_route *route = lane->route;
+    lane->prefix = expand(lane, route->topic_prefix, &lane->prefix_length);
+    lane->bundling.topic = expand(lane, route->batch.topic, &lane->bundling.topic_length);
+    return lane->prefix != NULL && lane->bundling.topic != NULL;
 }
 
 static char *name_of_site(const struct lane *lane, const char *what)
@@ -65,7 +74,8 @@ struct lane *lane_new(struct slot *slot, const char *name, bool late)
         (struct read_op){.lanes = &lane->history_page, .lane_count = 1, .history = true};
     lane->dead_stream = name_of_site(lane, "dead");
     lane->tries_key = name_of_site(lane, "tries");
-    if (lane->dead_stream == NULL || lane->tries_key == NULL || !expand_prefix(lane)) {
+    bundle_init(lane, flow_key_hash(bytes_of(lane->name)));
+    if (lane->dead_stream == NULL || lane->tries_key == NULL || !expand_topics(lane)) {
         lane_free(lane);
         return NULL;
     }
@@ -79,6 +89,7 @@ void lane_free(struct lane *lane)
     free(lane->tries_key);
     free(lane->suspects);
     free(lane->prefix);
+    free(lane->bundling.topic);
     free(lane->alive);
     free(lane);
 }

@@ -71,7 +71,7 @@ static void publish_alone(struct outbox *outbox)
     struct key_queue *key = outbox->trying;
     uint64_t now_ms = net_now_ms();
     struct entry *entry = ledger_entry(&key->lane->slot->ledger, key->leader);
-    if (flow_publish(outbox, key->leader, now_ms) == STATUS_OK) {
+    if (flow_send(key, key->leader, now_ms) == STATUS_OK) {
         outbox->try_sent_ms = now_ms;
         flow_wake_at(outbox->outlet, now_ms + CRASH_MS);
         return;
@@ -249,8 +249,9 @@ static void consider(struct search *search, struct entry *entry)
 static void consider_key(struct key_queue *key, void *context)
 {
     struct search *search = context;
+    uint32_t index = lane_bundles(key->lane) ? key->waiting.first : key->leader;
     if (key->outbox == search->outbox && key->state == KEY_SENT)
-        consider(search, ledger_entry(&key->lane->slot->ledger, key->leader));
+        consider(search, ledger_entry(&key->lane->slot->ledger, index));
 }
 
 /* What was in flight, and the head of it. */
@@ -264,8 +265,26 @@ static struct search search_in_flight(struct outbox *outbox)
         consider(&search, entry);
         index = entry->next;
     }
+    for (index = outbox->bundles.first; index != ENTRY_NONE;) {
+        struct entry *entry = ledger_entry(ledger, index);
+        consider(&search, entry);
+        index = entry->next;
+    }
     key_for_outlet(outbox->outlet, consider_key, &search);
     return search;
+}
+
+/* Several that were published together are published in smaller parts before one is suspected. */
+static void suspect(struct entry *entry)
+{
+    const struct ledger *ledger = &entry->lane->slot->ledger;
+    uint32_t count = 1;
+    if (lane_bundles(entry->lane))
+        count = bundle_published_with(ledger, (uint32_t)(entry - ledger->entries));
+    if (count > 1)
+        bundle_halve(entry->lane, count);
+    else
+        entry->suspect = true;
 }
 
 void poison_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
@@ -281,8 +300,8 @@ void poison_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
         return;
     /* The broker has not said which one was too large: the largest, if any. */
     if (is_too_large(loss))
-        search.largest->suspect = true;
+        suspect(search.largest);
     outbox->allowed = 1;
     if (++search.first->losses >= LOSSES_MAX)
-        search.first->suspect = true;
+        suspect(search.first);
 }

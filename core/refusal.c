@@ -175,7 +175,7 @@ static bool is_final(struct key_queue *key, uint8_t reason_code, bool others)
            key->refusals >= key->lane->slot->setting.config->delivery.max_deliveries;
 }
 
-void refusal_judge(struct key_queue *key, uint8_t reason_code)
+void refusal_judge(struct key_queue *key, uint8_t reason_code, uint32_t count)
 {
     struct outlet *outlet = key->outbox->outlet;
     struct slot *slot = outlet->slot;
@@ -190,14 +190,17 @@ void refusal_judge(struct key_queue *key, uint8_t reason_code)
     bool believed = !most || (is_about_entry(reason_code) && key->refused && others);
     if (most)
         pause_outlet(outlet, mqtt_conn_refusal(key->outbox->conn));
-    if (believed && is_final(key, reason_code, others)) {
+    bool final = believed && is_final(key, reason_code, others);
+    /* Of several that were published together any may be the one. */
+    if (final && count > 1)
+        bundle_halve(key->lane, count);
+    else if (final)
         flow_fault(entry, word_of(reason_code),
                    mqtt_reason_name(MQTT_PUBACK, MQTT_5_0, reason_code));
-    }
     key->refused = true;
     key->smooth = false;
     key->accepted_then = outlet->accepted;
-    uint32_t rest_ms = entry->fault_reason == NULL ? backoff_next_ms(&key->backoff) : 0;
+    uint32_t rest_ms = final ? 0 : backoff_next_ms(&key->backoff);
     key->due_ms = rest_ms > 0 ? net_now_ms() + rest_ms : 0;
     report(key, entry, rest_ms);
     key_go_on(key);

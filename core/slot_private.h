@@ -61,6 +61,26 @@ struct lane_trim {
     struct log_limit held;
 };
 
+/* What waits of a lane whose route has the encoding batch; see bundle.c. */
+struct bundle_list {
+    struct lane *first;
+    struct lane *last;
+};
+
+struct bundling {
+    struct entry_queue waiting; /* taken in, and not sent on the present connection */
+    struct entry_queue again;   /* of them, those that a lost connection has just given back */
+    size_t bytes;               /* of their events */
+    struct bundle_list *list;   /* of its outbox; NULL: nothing waits */
+    struct lane *next;
+    struct lane *previous;
+    uint64_t due_ms;     /* lingering: not to be sent before, unless there are enough */
+    uint32_t events_max; /* less than the route's after a refusal or a loss; grows again */
+    uint32_t hash;       /* of the one key that the stream is */
+    uint8_t *topic;      /* the route's, expanded */
+    size_t topic_length;
+};
+
 struct lane {
     struct slot *slot;
     char *name;
@@ -111,6 +131,7 @@ struct lane {
     struct log_limit trouble;
 
     struct lane_trim trim;
+    struct bundling bundling;
 };
 
 /* ---- brokers ------------------------------------------------------------------------------- */
@@ -122,7 +143,8 @@ struct outbox {
     struct entry_queue entries;
     uint32_t next_to_send; /* ENTRY_NONE: all have been sent */
     uint32_t sent;         /* entries before next_to_send */
-    bool key_next;         /* a key that is set apart, before the entry at next_to_send */
+    unsigned source;       /* of the last publish; see flow.c */
+    uint32_t packet_max;   /* the broker's Maximum Packet Size; 0: no limit */
     bool answered;         /* on this connection, at least one publish */
     uint64_t ready_ms;     /* since when it is connected */
     bool stopped;          /* mqtt_conn_stop is done */
@@ -132,6 +154,12 @@ struct outbox {
     struct key_list resting;
     struct key_list suspects;
     uint64_t resting_due_ms; /* the first of the resting ones; 0: none */
+
+    /* Lanes that send several entries in one publish, and what is in flight of them. */
+    struct bundle_list full;      /* there are enough, or the first has lingered */
+    struct bundle_list lingering; /* by due time */
+    struct entry_queue bundles;   /* the entries of all bundles without an answer, in order */
+
     struct log_limit refusal_trouble;
 
     /* poison.c: the one that is sent alone, and how often a head of the window was lost. */
@@ -199,6 +227,8 @@ struct outlet {
     bool pause_told;
     uint64_t rate_next_ns; /* max_rate: the next publish is due, less a burst */
     unsigned rate_share;   /* slots that share the broker's max_rate; 0: not known yet */
+    uint8_t *scratch;      /* where a bundle is put together, or an envelope */
+    size_t scratch_size;
 };
 
 /* ---- the slot ------------------------------------------------------------------------------ */
@@ -248,7 +278,8 @@ struct slot {
     size_t lane_capacity;
     bool lanes_waiting; /* some are to begin, or wait for room for a page of history */
 
-    struct outlet *outlets; /* one per broker of the configuration; pool NULL: not in use */
+    struct signer **signers; /* one per route of the configuration; NULL: it does not sign */
+    struct outlet *outlets;  /* one per broker of the configuration; pool NULL: not in use */
 
     struct ledger ledger;
 
@@ -311,6 +342,12 @@ static inline bool lane_sends_one_by_one(const struct lane *lane)
     return lane->route->strict_order || lane->route->coalesce_retained;
 }
 
+/* Its entries are published several at a time. */
+static inline bool lane_bundles(const struct lane *lane)
+{
+    return lane->route->encoding == CONFIG_ENCODING_BATCH;
+}
+
 /* lane.c */
 struct lane *lane_new(struct slot *slot, const char *name, bool late);
 void lane_free(struct lane *lane);
@@ -360,6 +397,11 @@ extern const struct redis_stream_sink reading_sink;
 /* Takes an entry in: ledger, encoding, outbox or queue of its key; or leaves it parked. false: it
  * has no room, by bytes. */
 bool flow_take(struct lane *lane, const struct redis_entry *entry);
+/* Two keys with the same are as one. */
+uint32_t flow_key_hash(struct bytes key);
+/* Memory of the outlet for size bytes, until the next call. Never NULL: the process ends when
+ * memory is short. */
+uint8_t *flow_scratch(struct outlet *outlet, size_t size);
 /* Says that a pending entry was deleted by others. id is its text. */
 void flow_report_gone(struct lane *lane, struct bytes id);
 
@@ -367,15 +409,20 @@ void flow_report_gone(struct lane *lane, struct bytes id);
 /* It can never be published: the word for the dead letter, and more words. Static texts. */
 void flow_fault(struct entry *entry, const char *reason, const char *detail);
 void flow_fault_too_large(struct entry *entry);
-/* Sends an entry, or skips it when it has expired. There must be room. STATUS_TOO_LARGE: it exceeds
- * the broker's Maximum Packet Size. */
-MUST_CHECK enum status flow_publish(struct outbox *outbox, uint32_t index, uint64_t now_ms);
+/* Sends the first entry of a key, or all up to leader where the lane sends several at a time; skips
+ * what has expired. There must be room. STATUS_TOO_LARGE: the entry exceeds the broker's Maximum
+ * Packet Size; then it was one. */
+MUST_CHECK enum status flow_send(struct key_queue *key, uint32_t leader, uint64_t now_ms);
+/* Its life is over. */
+bool flow_is_expired(const struct slot *slot, const struct entry *entry, uint64_t now_ms);
 /* The broker has taken the entry. */
 void flow_settle(struct slot *slot, uint32_t index);
 /* Gives the memory of its packet back. */
 void flow_release_packet(struct entry *entry);
 /* The outlet's turn comes at this time at the latest. */
 void flow_wake_at(struct outlet *outlet, uint64_t at_ms);
+/* The entry waits behind all others of its key to be sent. */
+void flow_append(struct outbox *outbox, uint32_t index);
 /* Publishes what the connections have room for. */
 void flow_pump(struct outlet *outlet);
 /* The entry that was given to acks.c as a dead letter is gone: its key goes on. */
@@ -390,11 +437,47 @@ size_t flow_in_flight(const struct slot *slot);
 void flow_forget(struct slot *slot, uint32_t index);
 extern const struct mqtt_conn_events flow_events;
 
+/* bundle.c: only for lanes that lane_bundles(). */
+#define BUNDLE_PACKET_EXTRA 64u /* more than what a PUBLISH has around topic and payload */
+void bundle_init(struct lane *lane, uint32_t hash);
+/* The entry waits for others. */
+void bundle_append(struct lane *lane, uint32_t index);
+/* What waits goes to the key that has been set apart; of any lane. */
+void bundle_give_to_key(struct key_queue *key);
+/* Forgets what waits; it stays pending in Redis. */
+void bundle_drop_waiting(struct lane *lane);
+/* All entries of the outbox are forgotten elsewhere. */
+void bundle_forget(struct outbox *outbox);
+/* Lanes that have lingered are ready to be sent. */
+void bundle_wake(struct outbox *outbox, uint64_t now_ms);
+/* Sends for the first lane that has enough. There must be one, and room. */
+void bundle_send(struct outbox *outbox, uint64_t now_ms);
+/* How far a bundle reaches that begins with the entry first of a queue: its last entry. */
+uint32_t bundle_choose(const struct outbox *outbox, const struct lane *lane, uint32_t first);
+/* Publishes the entries from first to leader; STATUS_TOO_LARGE: it is one, and exceeds the broker's
+ * Maximum Packet Size. */
+MUST_CHECK enum status bundle_publish(struct outbox *outbox, struct lane *lane, uint32_t first,
+                                      uint32_t leader, uint64_t now_ms);
+/* The oldest bundle of outbox->bundles has been answered; leader is its last entry. */
+void bundle_answered(struct outbox *outbox, uint32_t leader, uint8_t reason_code);
+/* Everything without an answer waits again, or goes to its key. */
+void bundle_rewind(struct outbox *outbox);
+/* Adds what is in flight to the keys that leave; see leave_outbox. */
+void bundle_count_in_flight(struct outbox *outbox, struct key_queue *one, bool wide);
+/* One of count entries that were published together is bad or brings bad luck: fewer from now on.
+ * And more again, when some were taken. */
+void bundle_halve(struct lane *lane, uint32_t count);
+void bundle_grow(struct lane *lane);
+/* How many there are from first to leader; or how many were last published together with first. */
+uint32_t bundle_count(const struct ledger *ledger, uint32_t first, uint32_t leader);
+uint32_t bundle_published_with(const struct ledger *ledger, uint32_t first);
+
 /* refusal.c */
 /* Many of the last keys were refused. */
 bool refusal_is_wide(const struct outlet *outlet);
-/* The broker has refused the key's leader. */
-void refusal_judge(struct key_queue *key, uint8_t reason_code);
+/* The broker has refused the key's leader; count: with how many others of the key it was published
+ * together, itself included. */
+void refusal_judge(struct key_queue *key, uint8_t reason_code, uint32_t count);
 /* The broker has taken an entry of the key, or it has gone to the dead letters. */
 void refusal_over(struct key_queue *key);
 /* The broker has taken an entry of a key with this hash. */

@@ -5,6 +5,8 @@
 #include "core/peers.h"
 #include "core/slot_private.h"
 
+#include "codec/encode_signed.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -63,9 +65,24 @@ static bool open_links(struct slot *slot)
     return slot->read_link != NULL && slot->write_link != NULL;
 }
 
-static size_t credits_of(const struct config_broker *broker)
+/* The most entries that one publish of a route to the broker may carry. */
+static size_t events_per_publish(const struct config *config, size_t broker)
 {
-    size_t credits = (size_t)broker->connections * broker->inflight * CREDITS_PER_INFLIGHT;
+    size_t most = 1;
+    for (size_t i = 0; i < config->route_count; i++) {
+        const struct config_route *route = &config->routes[i];
+        if (route->broker == broker && route->encoding == CONFIG_ENCODING_BATCH &&
+            route->batch.events > most)
+            most = route->batch.events;
+    }
+    return most;
+}
+
+static size_t credits_of(const struct config *config, size_t index)
+{
+    const struct config_broker *broker = &config->brokers[index];
+    size_t credits = (size_t)broker->connections * broker->inflight * CREDITS_PER_INFLIGHT *
+                     events_per_publish(config, index);
     return credits < CREDITS_MIN ? CREDITS_MIN : credits > CREDITS_MAX ? CREDITS_MAX : credits;
 }
 
@@ -94,7 +111,7 @@ static bool open_outlet(struct slot *slot, size_t index)
     outlet->broker = broker;
     outlet->log = log_child(&slot->log, LOG_TEXT("broker", broker->name));
     outlet->connections = broker->connections;
-    outlet->credits = credits_of(broker);
+    outlet->credits = credits_of(slot->setting.config, index);
     outlet->entry_bytes = 512;
     outlet->bytes_max = slot->setting.config->delivery.inflight_bytes /
                         slot->setting.config->slots / config_routed_brokers(slot->setting.config);
@@ -112,7 +129,7 @@ static bool open_outlet(struct slot *slot, size_t index)
     for (size_t i = 0; i < outlet->connections; i++) {
         struct outbox *outbox = &outlet->outboxes[i];
         outbox->outlet = outlet;
-        outbox->entries = entry_queue_empty();
+        outbox->entries = outbox->bundles = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
         outbox->batches = batch_pool_new();
         if (outbox->batches == NULL)
@@ -142,6 +159,22 @@ static bool open_outlets(struct slot *slot)
         credits += slot->outlets[i].credits;
     }
     return ledger_open(&slot->ledger, (uint32_t)credits);
+}
+
+static bool open_signers(struct slot *slot)
+{
+    const struct config *config = slot->setting.config;
+    slot->signers = calloc(config->route_count, sizeof(struct signer *));
+    if (slot->signers == NULL)
+        return false;
+    for (size_t i = 0; i < config->route_count; i++) {
+        if (config->routes[i].encoding != CONFIG_ENCODING_SIGNED)
+            continue;
+        slot->signers[i] = signer_new(bytes_of(config->routes[i].sign_key));
+        if (slot->signers[i] == NULL)
+            return false;
+    }
+    return true;
 }
 
 static bool open_lease(struct slot *slot)
@@ -182,7 +215,8 @@ struct slot *slot_new(const struct slot_setting *setting)
     slot->thread = pthread_self();
     slot->log = log_child(setting->log, LOG_INT("slot", setting->index));
     slot->ops_last = &slot->ops_first;
-    if (!open_lease(slot) || !open_links(slot) || !open_outlets(slot) || !open_tick(slot)) {
+    if (!open_lease(slot) || !open_links(slot) || !open_outlets(slot) || !open_signers(slot) ||
+        !open_tick(slot)) {
         slot_free(slot);
         return NULL;
     }
@@ -198,6 +232,7 @@ static void close_outlet(struct outlet *outlet)
         event_free(outlet->wake);
     key_table_close(&outlet->keys);
     free(outlet->retained);
+    free(outlet->scratch);
     free(outlet->outboxes);
     free(outlet->contexts);
     free(outlet->client_id_prefix);
@@ -218,6 +253,9 @@ void slot_free(struct slot *slot)
     for (size_t i = 0; slot->outlets != NULL && i < slot->setting.config->broker_count; i++)
         close_outlet(&slot->outlets[i]);
     free(slot->outlets);
+    for (size_t i = 0; slot->signers != NULL && i < slot->setting.config->route_count; i++)
+        signer_free(slot->signers[i]);
+    free(slot->signers);
     ledger_close(&slot->ledger);
     for (size_t i = 0; i < slot->lane_count; i++)
         lane_free(slot->lanes[i]);

@@ -1,16 +1,17 @@
 #!/bin/bash
 # Installs the Debian packages that nemogate's scripts need, and only those that are missing.
-# Sets: demo (build and demo), tests (build and tests), lint (style checks, clang), package (.deb).
+# Sets: demo (build and demo), tests (build and tests), lint (style checks, clang), package (.deb),
+# bench (build and benchmark).
 # Works as root or through sudo; without either it says which packages to install.
 set -euo pipefail
 
-build=(gcc libc6-dev cmake ninja-build pkg-config libevent-dev libhiredis-dev libwolfssl-dev
-       libyaml-dev)
+build=(gcc libc6-dev cmake ninja-build pkg-config libevent-dev libhiredis-dev libmsgpack-dev
+       libwolfssl-dev libyaml-dev)
 servers=(redis-server redis-tools mosquitto mosquitto-clients openssl)
 python=(python3 python3-redis python3-paho-mqtt)
 
 usage() {
-    echo "usage: deploy/install-deps.sh demo|tests|lint|package..." >&2
+    echo "usage: deploy/install-deps.sh demo|tests|lint|package|bench..." >&2
     exit 2
 }
 
@@ -23,11 +24,13 @@ wanted=()
 for set in "$@"; do
     case $set in
     demo) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}") ;;
-    tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-pytest
-                    python3-pytest-xdist python3-yaml faketime procps util-linux) ;;
+    tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-msgpack
+                    python3-pytest python3-pytest-xdist python3-yaml python3-django faketime
+                    procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git
                    python3 libcriterion-dev systemd spin) ;;
     package) wanted+=("${build[@]}" dpkg-dev file) ;;
+    bench) wanted+=("${build[@]}" redis-server mosquitto openssl python3 gnuplot-nox) ;;
     *) usage ;;
     esac
 done

@@ -1,7 +1,7 @@
 #!/bin/bash
 # All tests: installs what they need, builds, runs the unit tests (Criterion through ctest) and the
-# integration tests (pytest against real Redis and Mosquitto), and closes with a line
-# "N passed, N failed". Exit status 0 only if nothing failed.
+# integration tests (pytest against real Redis and Mosquitto; the plugin for NEMO among them), and
+# closes with a line "N passed, N failed". Exit status 0 only if nothing failed.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -86,7 +86,8 @@ if [ "$integration" = yes ]; then
     cd "$root"
     NEMOGATE_BINARY=$build/nemogate NEMOGATE_SAN=$san PYTHONDONTWRITEBYTECODE=1 \
         "${wrap[@]}" "$python" -m pytest -p no:cacheprovider -ra --durations=10 -n "$workers" \
-        --junitxml="$results/integration.xml" tests/integration "${pytest_arguments[@]}" || true
+        --junitxml="$results/integration.xml" tests/integration tests/nemo_plugin \
+        "${pytest_arguments[@]}" || true
 fi
 
 say "results"

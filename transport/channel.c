@@ -28,7 +28,8 @@ void channel_set_state(struct channel *channel, enum channel_state state)
             TO(CHANNEL_RESOLVING) | TO(CHANNEL_CONNECTING) | TO(CHANNEL_ENDED) | TO(CHANNEL_CLOSED),
         [CHANNEL_RESOLVING] = TO(CHANNEL_CONNECTING) | TO(CHANNEL_ENDED) | TO(CHANNEL_CLOSED),
         [CHANNEL_CONNECTING] = TO(CHANNEL_HANDSHAKE) | TO(CHANNEL_ENDED) | TO(CHANNEL_CLOSED),
-        [CHANNEL_HANDSHAKE] = TO(CHANNEL_OPEN) | TO(CHANNEL_ENDED) | TO(CHANNEL_CLOSED),
+        [CHANNEL_HANDSHAKE] =
+            TO(CHANNEL_OPEN) | TO(CHANNEL_STARTING) | TO(CHANNEL_ENDED) | TO(CHANNEL_CLOSED),
         [CHANNEL_OPEN] = TO(CHANNEL_ENDED) | TO(CHANNEL_CLOSED),
         [CHANNEL_ENDED] = TO(CHANNEL_CLOSED),
     };
@@ -122,12 +123,24 @@ void channel_use_socket(struct channel *channel, int fd)
                  channel);
 }
 
+static void connect_again(struct channel *channel)
+{
+    drop_connection(channel);
+    channel_set_state(channel, CHANNEL_STARTING);
+    channel_schedule_turn(channel);
+}
+
 /* One step of the io's opening. */
 static void handshake(struct channel *channel)
 {
     struct io *io = channel->io;
     char text[ENDPOINT_TEXT];
-    switch (io->ops->open(io, channel->fd)) {
+    enum status status = io->ops->open(io, channel->fd);
+    if (status == STATUS_FAILED && io->reopen) {
+        connect_again(channel);
+        return;
+    }
+    switch (status) {
     case STATUS_OK:
         break;
     case STATUS_AGAIN:

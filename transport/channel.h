@@ -52,8 +52,8 @@ struct channel *channel_new(const struct net *net, const struct endpoint *endpoi
 void channel_free(struct channel *channel);
 
 /* Starts to connect; what comes of it is told by on_open or on_closed, never before this returns.
- * The channel must be closed. timeout_ms bounds resolving, connecting and the handshake together.
- */
+ * The channel must be closed. timeout_ms bounds resolving, connecting and the handshake together;
+ * it begins again where a TLS server takes none of the ciphers that are offered first. */
 void channel_open(struct channel *channel, uint32_t timeout_ms);
 /* The same over a socket that is connected already, with an io of the caller's choice. Both become
  * the channel's. For tests. */
@@ -65,6 +65,11 @@ bool channel_is_open(const struct channel *channel);
 /* Appends to the output buffer; nothing is sent before channel_flush. Where the buffer may not grow
  * further the channel ends at the next flush. */
 void channel_write(struct channel *channel, struct bytes output);
+/* The same without a copy: lends room for size bytes at the end of the output buffer, to be filled
+ * and handed over by channel_commit (so many of them) before any other call. NULL: nothing more is
+ * sent, for the channel is closed or will end at the next flush. */
+uint8_t *channel_reserve(struct channel *channel, size_t size);
+void channel_commit(struct channel *channel, size_t length);
 /* Writes as much as the socket takes; the rest goes by itself when the socket is writable. May end
  * the channel: on_closed is then called from the event loop, not from here. */
 void channel_flush(struct channel *channel);

@@ -49,19 +49,35 @@ static const char *make_output_room(struct channel *channel, size_t length)
     return NULL;
 }
 
-void channel_write(struct channel *channel, struct bytes output)
+uint8_t *channel_reserve(struct channel *channel, size_t size)
 {
     if (channel->state == CHANNEL_CLOSED || channel->state == CHANNEL_ENDED ||
-        channel->output_failure != NULL || output.length == 0)
-        return;
-    channel->output_failure = make_output_room(channel, output.length);
+        channel->output_failure != NULL)
+        return NULL;
+    channel->output_failure = make_output_room(channel, size);
     if (channel->output_failure != NULL)
+        return NULL;
+    size_t filled = channel_pending(channel) + size;
+    if (filled > channel->output_peak)
+        channel->output_peak = filled;
+    return channel->output.memory + channel->output.end;
+}
+
+void channel_commit(struct channel *channel, size_t length)
+{
+    channel->output.end += length;
+    channel->appended += length;
+}
+
+void channel_write(struct channel *channel, struct bytes output)
+{
+    if (output.length == 0)
         return;
-    memcpy(channel->output.memory + channel->output.end, output.data, output.length);
-    channel->output.end += output.length;
-    channel->appended += output.length;
-    if (channel_pending(channel) > channel->output_peak)
-        channel->output_peak = channel_pending(channel);
+    uint8_t *room = channel_reserve(channel, output.length);
+    if (room == NULL)
+        return;
+    memcpy(room, output.data, output.length);
+    channel_commit(channel, output.length);
 }
 
 /* The buffer is empty. It shrinks when this filling would have fitted without growing, not at once:

@@ -58,7 +58,7 @@ struct channel {
 
     struct channel_buffer input;
     struct channel_buffer output;
-    size_t output_peak;         /* most bytes in the output buffer since it was empty */
+    size_t output_peak;         /* most room taken in the output buffer since it was empty */
     const char *output_failure; /* sticky: why an append was dropped; NULL: none was */
     bool write_failed;          /* with this reason; what the peer has sent before is still read */
     uint64_t written;

@@ -39,6 +39,8 @@ struct io_ops {
 struct io {
     const struct io_ops *ops;
     char error[IO_ERROR_TEXT]; /* of the last STATUS_FAILED, in words for people */
+    bool reopen; /* open has failed, and on a new socket it will at once have another try, with an
+                    offer that the peer may take */
 };
 
 /* Owned by the caller until ops->free; NULL when memory is short. */

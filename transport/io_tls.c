@@ -27,8 +27,9 @@ struct io_tls {
     WOLFSSL_SESSION *session;    /* owned; of the last good connection; NULL: none */
     int fd;
     unsigned want;
-    bool open;   /* the handshake is done */
-    bool failed; /* nothing may be sent on it any more */
+    bool open;       /* the handshake is done */
+    bool failed;     /* nothing may be sent on it any more */
+    bool offers_all; /* the server has taken none of the ciphers that are offered first */
 
     /* The socket as the library's callbacks have found it. */
     bool drained; /* the last recv() took less than it could: the next one would find nothing */
@@ -266,9 +267,11 @@ static bool begin(struct io_tls *tls, int fd)
     tls->drained = false;
     tls->end_of_stream = false;
     tls->socket_error = 0;
+    tls->head.reopen = false;
     tls->start = tls->end = 0;
     tls->ssl = wolfSSL_new(tls->context->library);
-    if (tls->ssl == NULL || !set_server_name(tls))
+    if (tls->ssl == NULL || !set_server_name(tls) ||
+        (tls->offers_all && wolfSSL_set_cipher_list(tls->ssl, tls_all_ciphers) != WOLFSSL_SUCCESS))
         return false;
     wolfSSL_SSLSetIORecv(tls->ssl, on_receive);
     wolfSSL_SSLSetIOSend(tls->ssl, on_send);
@@ -284,6 +287,16 @@ static void drop_session(struct io_tls *tls)
     if (tls->session != NULL)
         wolfSSL_SESSION_free(tls->session);
     tls->session = NULL;
+}
+
+/* The alerts of a server that shares no cipher, which may mean other things as well. */
+static bool wants_other_ciphers(const struct io_tls *tls)
+{
+    WOLFSSL_ALERT_HISTORY alerts;
+    return wolfSSL_get_alert_history(tls->ssl, &alerts) == WOLFSSL_SUCCESS &&
+           alerts.last_rx.level == alert_fatal &&
+           (alerts.last_rx.code == handshake_failure ||
+            alerts.last_rx.code == insufficient_security);
 }
 
 static enum status tls_open(struct io *io, int fd)
@@ -305,6 +318,8 @@ static enum status tls_open(struct io *io, int fd)
         return STATUS_AGAIN;
     /* A session that the server cannot digest must not spoil the next try as well. */
     drop_session(tls);
+    tls->offers_all = !tls->offers_all && wants_other_ciphers(tls);
+    tls->head.reopen = tls->offers_all;
     return explain(tls, code);
 }
 

@@ -6,14 +6,13 @@
  */
 #include "transport/redis_link.h"
 
+#include "codec/redis_command.h"
 #include "transport/backoff.h"
 #include "transport/redis_handshake.h"
 #include "transport/redis_pending.h"
 
 #include <assert.h>
 #include <event2/event.h>
-#include <hiredis/hiredis.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -48,13 +47,6 @@ static const unsigned may_follow[] = {
 /* How far the report of a loss has come. */
 enum loss { LOSS_NONE, LOSS_OWED, LOSS_REPORTING };
 
-/* The argument list in hiredis' form; grows to the longest command. */
-struct argument_list {
-    const char **text;
-    size_t *length;
-    size_t size;
-};
-
 struct redis_link {
     struct redis_link_config config;
     struct redis_link_events events;
@@ -68,7 +60,6 @@ struct redis_link {
     char reason[REASON_TEXT];
     struct backoff backoff;
     struct redis_pending pending;
-    struct argument_list arguments;
     enum handshake_step step;
     struct redis_server server;
     bool unasked;       /* the reply that is being read answers no command */
@@ -131,39 +122,11 @@ static void lose(struct redis_link *link, const char *reason)
 
 /* ---- sending ------------------------------------------------------------------------------ */
 
-static bool arguments_fit(struct argument_list *list, size_t count)
+static void write_command(struct redis_link *link, const struct bytes *arguments, size_t count)
 {
-    if (count <= list->size)
-        return true;
-    const char **text = realloc(list->text, count * sizeof *text);
-    if (text != NULL)
-        list->text = text;
-    size_t *length = realloc(list->length, count * sizeof *length);
-    if (length != NULL)
-        list->length = length;
-    if (text == NULL || length == NULL)
-        return false;
-    list->size = count;
-    return true;
-}
-
-/* false: memory is short, or the command is beyond what Redis' protocol can say. */
-static bool write_command(struct redis_link *link, const struct bytes *arguments, size_t count)
-{
-    if (count > INT_MAX || !arguments_fit(&link->arguments, count))
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        link->arguments.text[i] = arguments[i].length == 0 ? "" : (const char *)arguments[i].data;
-        link->arguments.length[i] = arguments[i].length;
-    }
-    char *command = NULL;
-    int length =
-        redisFormatCommandArgv(&command, (int)count, link->arguments.text, link->arguments.length);
-    if (length < 0)
-        return false;
-    channel_write(link->channel, (struct bytes){(const uint8_t *)command, (size_t)length});
-    redisFreeCommand(command);
-    return true;
+    uint8_t *room = channel_reserve(link->channel, redis_command_bound(arguments, count));
+    if (room != NULL)
+        channel_commit(link->channel, redis_command_write(room, arguments, count));
 }
 
 static void queue(struct redis_link *link, const struct bytes *arguments, size_t count,
@@ -173,7 +136,10 @@ static void queue(struct redis_link *link, const struct bytes *arguments, size_t
     /* After a loss that is not reported yet the command is not sent: its NULL comes with the
      * others. */
     bool fits = redis_pending_add(&link->pending, entry);
-    if (is_connected(link) && (!write_command(link, arguments, count) || !fits))
+    if (!is_connected(link))
+        return;
+    write_command(link, arguments, count);
+    if (!fits)
         lose(link, "memory is short for a Redis command");
 }
 
@@ -415,8 +381,6 @@ void redis_link_free(struct redis_link *link)
     if (link->reader != NULL)
         redis_reader_free(link->reader);
     redis_pending_free(&link->pending);
-    free(link->arguments.text);
-    free(link->arguments.length);
     free(link);
 }
 

@@ -15,4 +15,7 @@ struct tls_context {
     bool has_certificate; /* of the client */
 };
 
+/* What is offered to a server that takes none of the ciphers that the context offers. */
+extern const char tls_all_ciphers[];
+
 #endif

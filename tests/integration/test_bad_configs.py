@@ -29,6 +29,9 @@ PLACES = {
     ),
     "brokers.tls": (TLS_BROKER + "    tls:\n      {key}: {value}\n", "brokers[0].tls.{key}", 5),
     "routes": (BROKER + 'routes:\n  - streams: "x*"\n    {key}: {value}\n', "routes[0].{key}", 6),
+    "routes.batch": (
+        BROKER + 'routes:\n  - streams: "x*"\n    encoding: batch\n    batch:\n      {key}: {value}\n',
+        "routes[0].batch.{key}", 8),
     "delivery": (BROKER + "delivery:\n  {key}: {value}\n", "delivery.{key}", 5),
     "log": (BROKER + "log:\n  {key}: {value}\n", "log.{key}", 5),
 }
@@ -40,6 +43,7 @@ NUMBERS = {  # smallest, largest
     ("brokers", "inflight"): (1, 65535),
     ("brokers", "max_rate"): (0, 10000000),
     ("delivery", "max_deliveries"): (1, 1000000),
+    ("routes.batch", "events"): (1, 10000),
 }
 DURATIONS = {  # below, above
     ("redis", "discovery_interval"): ("99ms", "61m"),
@@ -48,15 +52,17 @@ DURATIONS = {  # below, above
     ("brokers", "puback_timeout"): ("999ms", "61m"),
     ("delivery", "lease_ttl"): ("999ms", "601s"),
     ("delivery", "drain_timeout"): ("-1s", "11m"),
+    ("routes.batch", "linger"): ("-1ms", "11s"),
 }
 SIZES = {
     ("delivery", "max_payload"): ("0", "16777217"),
     ("delivery", "inflight_bytes"): ("1023KiB", "65GiB"),
+    ("routes.batch", "bytes"): ("1023B", "17MiB"),
 }
 CHOICES = {
     ("redis", "start"): ["end", "Beginning", "0"],
     ("brokers", "protocol"): ["4", "3.1", "5.0", "mqtt"],
-    ("routes", "encoding"): ["signed", "batch", "RAW"],
+    ("routes", "encoding"): ["sign", "msgpack", "RAW"],
     ("routes", "user_properties"): ["yes", "on", "1", "True"],
     ("routes", "coalesce_retained"): ["yes", "0", "TRUE"],
     ("routes", "strict_order"): ["yes", "0", "TRUE"],
@@ -71,6 +77,7 @@ TEXTS = {  # values that are wrong
     ("brokers", "status_topic"): ["'a/{site}'", "'a/#'", "'a/+/b'", "'{client_id'", "'a}'",
         "'{x}'"],
     ("routes", "topic_prefix"): ["'a/{client_id}'", "'#'", "'+/'", "'{site'", "'}'", "'{}'"],
+    ("routes.batch", "topic"): ["''", "'a/#'", "'a/{client_id}'", "'+'"],
     ("routes", "site"): ["Lab", "-lab", "'a b'", "x" * 33, "lab_1"],
     ("routes", "broker"): ["nobody", "Main", "'main '"],
     ("brokers", "username"): ['"a\\nb"', "x" * 1025],
@@ -94,7 +101,7 @@ SECRET_URLS = ["{0}://u:" + SECRET + "@h", "{0}://:" + SECRET + "@h:1", "{0}://u
     SECRET + "@h"]
 FILES = {("redis.tls", "ca_file"), ("redis.tls", "cert_file"), ("redis.tls", "key_file"),
          ("brokers.tls", "ca_file"), ("brokers.tls", "cert_file"), ("brokers.tls", "key_file"),
-         ("redis", "password_file"), ("brokers", "password_file")}
+         ("redis", "password_file"), ("brokers", "password_file"), ("routes", "sign_key_file")}
 UNKNOWN = {  # slips of the pen, keys of other programs, keys that have no effect
     "": ["instances", "shard", "slot", "Slots", "broker", "route", "admin", "legacy_lists",
         "inflight", "<<"],
@@ -103,7 +110,8 @@ UNKNOWN = {  # slips of the pen, keys of other programs, keys that have no effec
     "brokers": ["host", "port", "password", "keep_alive", "clientid", "rate", "qos",
         "inflights"],
     "brokers.tls": ["ca", "certfile", "keyfile", "alpn"],
-    "routes": ["stream", "topic", "prefix", "sign_key_file", "batch", "coalesce", "strict"],
+    "routes": ["stream", "topic", "prefix", "sign_key", "batches", "coalesce", "strict"],
+    "routes.batch": ["count", "size", "max", "linger_ms"],
     "delivery": ["trimming", "strict_order", "payload_max", "lease", "drain"],
     "log": ["file", "levels", "color"],
 }

@@ -1,6 +1,6 @@
 """Everything at once, at random: refusals, poison, lost connections, held acknowledgements, lost and paused
-links to Redis, refused XACKs, a full Redis, a paused and a killed gateway, over a plain, a strict and a
-coalesced stream that share one small window. Then all is undone, and the promises must hold.
+links to Redis, refused XACKs, a full Redis, a paused and a killed gateway, over a plain, a strict, a
+coalesced and a batched stream that share one small window. Then all is undone, and the promises must hold.
 
 NEMOGATE_TEST_SEEDS="7 8 9" runs other seeds than the two of the suite."""
 
@@ -13,12 +13,14 @@ import time
 import pytest
 import redis as redis_py
 from harness import RecordingBroker, gateway_config, wait_until
+from harness.batches import messages_of
 from scale import PATIENCE
 
 SEEDS = [int(seed) for seed in os.environ.get("NEMOGATE_TEST_SEEDS", "3 11").split()]
 TROUBLE_SECONDS = 11
 PLAIN, STRICT, COALESCED = "nemo:{p}:events", "nemo:{s}:events", "nemo:{c}:events"
-STREAMS = (PLAIN, STRICT, COALESCED)
+BATCHED = "nemo:{b}:events"
+STREAMS = (PLAIN, STRICT, COALESCED, BATCHED)
 KEYS = [f"k{i}" for i in range(10)]
 TEMPORARY = (0x80, 0x83, 0x97, 0x91)
 MUST_ARRIVE = ("normal", "large")
@@ -36,14 +38,14 @@ class Broker:
         broker.answer = self.answer
 
     def answer(self, message):
-        event = event_of(message)
-        if event is None:
-            return 0
-        if event.kind == "poison":
+        events = [event for event in map(event_of, messages_of(message)) if event is not None]
+        kinds = {event.kind for event in events}
+        if "poison" in kinds:
             return RecordingBroker.CLOSE
-        if event.kind == "bad":
+        if "bad" in kinds:
             return 0x99
-        return self.code if (event.stream, event.key) in self.refused_keys else 0
+        refused = any((event.stream, event.key) in self.refused_keys for event in events)
+        return self.code if refused else 0
 
 
 def event_of(message):
@@ -212,7 +214,10 @@ def configuration(redis, broker, rng):
         config["delivery"]["max_deliveries"] = 3  # nearly everything is a suspect in the end
     config["routes"] = [{"streams": PLAIN, "broker": "main"},
                         {"streams": STRICT, "broker": "main", "strict_order": True},
-                        {"streams": COALESCED, "broker": "main", "coalesce_retained": True}]
+                        {"streams": COALESCED, "broker": "main", "coalesce_retained": True},
+                        {"streams": BATCHED, "broker": "main", "encoding": "batch",
+                         "batch": {"events": rng.choice([1, 7, 100]), "bytes": "32KiB",
+                                   "linger": rng.choice(["0s", "5ms", "50ms"])}}]
     return config
 
 
@@ -248,9 +253,9 @@ def check(broker, producer, dead, few_deliveries):
     accepted = collections.defaultdict(list)  # (stream, key) -> [n ...] as they came
     expiring = {(*where, n) for *where, n, kind in producer.sent.values() if kind == "expiring"}
     for message in broker.accepted():
-        event = event_of(message)
-        if event is not None:
-            accepted[event.stream, event.key].append(event.n)
+        for event in map(event_of, messages_of(message)):
+            if event is not None:
+                accepted[event.stream, event.key].append(event.n)
     for event, reason in dead.items():
         expected = {"bad": "payload-format-invalid", "poison": "poison"}.get(event.kind)
         may_give_up = few_deliveries and reason in ("refused", "poison")
@@ -279,7 +284,7 @@ def check(broker, producer, dead, few_deliveries):
         assert order[-1] >= newest[where], f"{where} ends with {order[-1]}, not {newest[where]}"
 
 
-@pytest.mark.limit(150 * PATIENCE)
+@pytest.mark.limit(210 * PATIENCE)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_mixed_trouble(things, seed):
     rng = random.Random(seed)
@@ -299,7 +304,7 @@ def test_mixed_trouble(things, seed):
     for stream in STREAMS:
         for key in KEYS:
             producer.send(stream, key)
-    wait_until(lambda: gateway.check_running() or is_settled(client), 60 * PATIENCE,
+    wait_until(lambda: gateway.check_running() or is_settled(client), 120 * PATIENCE,
                lambda: f"seed {seed} {config} {trouble.done}:\n{describe(client, producer)}",
                interval=0.1)
     dead = buried(client, producer)

@@ -13,7 +13,9 @@ FLOORS = {"codec": {"codec"}, "transport": {"transport", "codec"},
 
 # Header pattern -> the files (patterns) that may include it.
 DOORS = [
-    (r"wolfssl/", r"transport/(io_tls|tls_context)\.[ch]", "wolfSSL"),
+    (r"wolfssl/(?!options\.h|wolfcrypt/sha256\.h)", r"transport/(io_tls|tls_context)\.[ch]", "TLS"),
+    (r"wolfssl/wolfcrypt/sha256\.h", r"codec/encode_signed\.c", "hashing"),
+    (r"wolfssl/options\.h", r"(transport/(io_tls|tls_context)|codec/encode_signed)\.[ch]", "wolfSSL"),
     (r"hiredis/|(hiredis|read|sds|async)\.h", r"(transport/redis_(link|handshake)|codec/redis_reader\w*)\.[ch]", "hiredis"),
     (r"yaml\.h", r"core/config_\w+\.[ch]", "libyaml"),
     (r"msgpack", r"codec/encode_msgpack\.[ch]", "msgpack"),

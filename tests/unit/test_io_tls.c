@@ -114,8 +114,17 @@ Test(tls, takes_aes_where_the_server_wants_it)
 {
     talks(SERVER "-www -ciphersuites TLS_AES_128_GCM_SHA256", &localhost,
           "TLSv1.3 TLS13-AES128-GCM-SHA256");
+    talks(SERVER "-www -ciphersuites TLS_AES_256_GCM_SHA384", &localhost,
+          "TLSv1.3 TLS13-AES256-GCM-SHA384");
     talks(SERVER "-www -tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384", &localhost,
           "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
+}
+
+/* As Mosquitto does; OpenSSL's own order begins with AES-256. */
+Test(tls, takes_chacha20_where_the_server_prefers_aes)
+{
+    talks(SERVER "-www -serverpref", &localhost, "TLSv1.3 TLS13-CHACHA20-POLY1305-SHA256");
+    talks(SERVER "-www -serverpref -tls1_2", &localhost, "TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305");
 }
 
 Test(tls, does_not_talk_1_1)

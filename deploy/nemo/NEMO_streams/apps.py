@@ -1,0 +1,37 @@
+"""The Django app. Whatever is wrong with the plugin's settings, NEMO starts: faults are logged here
+and shown by `manage.py check` and `manage.py nemo_streams_check`."""
+
+import logging
+import sys
+from importlib.metadata import PackageNotFoundError
+
+from django.apps import AppConfig
+
+logger = logging.getLogger(__name__)
+
+
+class StreamsConfig(AppConfig):
+    name = "NEMO_streams"
+    label = "nemo_streams"
+    verbose_name = "NEMO streams"
+    default_auto_field = "django.db.models.AutoField"
+
+    def ready(self):
+        if {"migrate", "makemigrations"} & set(sys.argv[1:2]):
+            return
+        self.check_dependencies()
+        from . import checks, conf, signals
+
+        checks.register()
+        conf.forget_on_change()
+        for problem in conf.load()[1]:
+            logger.error("NEMO_STREAMS in settings.py: %s; nothing is published", problem)
+        signals.connect()
+
+    def check_dependencies(self):
+        try:
+            from NEMO.plugins.utils import check_extra_dependencies
+
+            check_extra_dependencies(self.name, ["NEMO", "NEMO-CE"])
+        except (ImportError, PackageNotFoundError):
+            logger.debug("run from source: the version of NEMO was not checked")

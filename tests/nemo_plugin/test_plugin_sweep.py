@@ -1,0 +1,147 @@
+"""Snapshot, tick and check."""
+
+import pytest
+from django.apps import apps
+from django.core.management import CommandError
+
+from NEMO import models
+from NEMO_sensors.models import Sensor
+
+
+def furnish(lab):
+    tools = [lab.tool() for _ in range(3)]
+    lab.use(tools[0])
+    models.Area.objects.create(name="Bay")
+    models.Resource.objects.create(name="Water")
+    models.Interlock.objects.create(card=models.InterlockCard.objects.create(server="x"))
+    Sensor.objects.create(name="T1", last_value=1.5)
+    return tools
+
+
+def said(entries):
+    """What entries say, without the moment of saying it."""
+    return sorted((entry.topic, str({name: value for name, value in entry.body.items()
+                                     if name != "ts"})) for entry in entries)
+
+
+def test_snapshot_says_everything_again_and_no_event(lab):
+    furnish(lab)
+    lab.new()
+    lab.snapshot()
+    first = lab.new()
+    assert len(first) == 3 * 3 + 4 + 3 and all(entry.retain == "1" for entry in first)
+    lab.snapshot()
+    assert said(lab.new()) == said(first)
+
+
+def test_snapshot_fills_an_empty_redis(lab):
+    tools = furnish(lab)
+    lab.redis.flushall()
+    lab.seen = "0"
+    lab.snapshot()
+    entries = lab.new()
+    assert len(entries) == 16 and lab.words(entries) == []
+    assert lab.states_of(entries)[tools[0].pk] == "in_use"
+
+
+def test_tick_is_silent_when_nothing_changed(lab):
+    furnish(lab)
+    lab.new()
+    for _ in range(3):
+        lab.tick()
+    assert lab.new() == []
+
+
+def test_tick_after_a_loss_of_redis_sends_states_but_no_old_events(lab):
+    tools = furnish(lab)
+    lab.redis.flushall()
+    lab.seen = "0"
+    lab.tick()
+    entries = lab.new()
+    assert lab.states_of(entries)[tools[0].pk] == "in_use" and lab.words(entries) == []
+
+
+def test_tick_sees_what_update_and_raw_deletion_did(lab):
+    tools = furnish(lab)
+    lab.new()
+    models.Tool.objects.filter(pk=tools[1].pk).update(_operational=False)
+    models.Tool.objects.filter(pk=tools[2].pk)._raw_delete("default")
+    lab.tick()
+    entries = lab.new()
+    assert lab.states_of([entry for entry in entries if entry.body]) == {tools[1].pk: "down"}
+    assert {entry.topic for entry in entries if entry.payload == ""} == {
+        f"tools/{tools[2].pk}/{name}" for name in ("state", "tasks", "next")}
+    lab.tick()
+    assert lab.new() == []
+
+
+def test_snapshot_survives_nonsense_among_the_marks(lab):
+    furnish(lab)
+    lab.redis.hset(lab.states, "rubbish", "x")
+    lab.redis.hset(lab.states, "tool/1x", "{}")
+    lab.redis.hset(lab.states, f"tool/{models.Tool.objects.first().pk}", "[1, 2")
+    lab.snapshot()
+    lab.tick()
+
+
+def test_more_objects_than_one_batch(lab, monkeypatch):
+    monkeypatch.setattr("NEMO_streams.sweep.BATCH", 2)
+    tools = furnish(lab)
+    lab.new()
+    lab.snapshot()
+    assert set(lab.states_of(lab.new())) == {tool.pk for tool in tools}
+
+
+def test_queries_do_not_grow_with_the_lab(lab, django_queries):
+    def count():
+        with django_queries() as queries:
+            lab.tick()
+        return len(queries)
+
+    furnish(lab)
+    few = count()
+    for _ in range(30):
+        lab.use(lab.tool())
+    assert count() == few
+
+
+def test_other_site_is_refused(lab):
+    lab.snapshot()
+    with pytest.raises(CommandError) as refusal:
+        lab.run("snapshot", "--site", "other")
+    assert refusal.value.returncode == 2
+    assert lab.run("snapshot", "--site", "lab") == 0
+
+
+def test_exit_codes(lab, settings_of):
+    with settings_of({"site": "lab", "redis_url": "redis://127.0.0.1:1/0"}):
+        for command in ("snapshot", "tick", "check"):
+            with pytest.raises(CommandError) as refusal:
+                lab.run(command)
+            assert refusal.value.returncode == 1 and "127.0.0.1:1" in str(refusal.value)
+    with settings_of({}):
+        for command in ("snapshot", "tick", "check"):
+            with pytest.raises(CommandError) as refusal:
+                lab.run(command)
+            assert refusal.value.returncode == 2
+
+
+def test_check_says_what_is_missing(lab, capsys):
+    assert lab.run("check") == 1
+    assert "no gateway has read" in capsys.readouterr().err
+    lab.redis.xgroup_create(lab.events, "nemogate", "0")
+    assert lab.run("check") == 0
+    lab.redis.xadd("nemo:{lab}:dead", {"reason": "x"})
+    lab.redis.hset("nemo:{lab}:gateway", "last_error", "broker refuses")
+    assert lab.run("check") == 1
+    said_there = capsys.readouterr().err
+    assert "1 dead letters" in said_there and "broker refuses" in said_there
+
+
+def test_uninstalled_sensors_are_cleared(lab, monkeypatch):
+    sensor = Sensor.objects.create(name="T1")
+    lab.new()
+    monkeypatch.setattr(apps, "is_installed", lambda name: False)
+    lab.tick()
+    assert [(entry.topic, entry.payload) for entry in lab.new()] == [
+        (f"sensors/{sensor.pk}/value", "")]
