@@ -62,7 +62,7 @@ def versions(nemogate):
             "mosquitto": mosquitto_version(),
             "wolfssl": library_version("wolfssl", "libwolfssl35"),
             "hiredis": library_version("hiredis", "libhiredis0.14"),
-            "libevent": library_version("libevent", "libevent-core-2.1-7")}
+            "libevent": library_version("libevent", "libevent-2.1-7")}
 
 
 def commit():

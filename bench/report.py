@@ -20,7 +20,7 @@ FIGURES = {  # beside rate and CPU: name of the figure, what the report calls it
     "broker_handshake_cpu_ms": "null broker's CPU per reconnect, ms",
     "fresh_events": "fresh events", "backlog_left_at_end": "backlog left after the last of them",
     "backlog_seconds": "backlog drained after, s",
-    "pending": "pending in Redis", "unacknowledged": "unacknowledged at the broker",
+    "unacknowledged": "unacknowledged at the broker",
 }
 WITH_FIGURES = ("spike", "backlog", "idle", "storm", "fresh", "memory")
 PERCENTILES = (("p50_us", "p50"), ("p90_us", "p90"), ("p99_us", "p99"), ("p999_us", "p99.9"),

@@ -21,7 +21,7 @@ from arena import Arena
 from case import LENGTHS
 from progress import Progress, clock
 from scenarios import SCENARIOS
-from servers import Failed, Skipped
+from servers import Failed, Skipped, stop_all
 from targets import judged_targets
 
 ROOT = machine.ROOT
@@ -141,7 +141,7 @@ def run_case(arena, record, progress):
         record.end("failed" if reason else "ok", reason)
     except Skipped as skipped:
         record.end("skipped", str(skipped))
-    except (Failed, OSError, KeyError) as failure:
+    except (Failed, OSError, KeyError, ValueError) as failure:
         kind = "" if isinstance(failure, Failed) else f"{type(failure).__name__}: "
         record.end("failed", f"{kind}{failure}")
     except KeyboardInterrupt:
@@ -164,8 +164,11 @@ def run_scenario(arena, records, repeats, progress):
 def run_all(arguments, everything, progress):
     with tempfile.TemporaryDirectory(prefix="nemogate-bench-") as folder:
         arena = Arena(folder, arguments.build.resolve(), arguments.timeout, arguments.expect_more)
-        for scenario, records in everything:
-            run_scenario(arena, records, repeats_of(scenario, arguments), progress)
+        try:
+            for scenario, records in everything:
+                run_scenario(arena, records, repeats_of(scenario, arguments), progress)
+        finally:
+            stop_all()
 
 
 def interrupt_once(_number, _frame):

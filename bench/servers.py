@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 
 from measure import cpu_seconds
 
@@ -30,11 +31,27 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@contextmanager
+def uninterrupted():
+    """Puts off Ctrl-C and SIGTERM, so that no process is started and then forgotten."""
+    came = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 class Server:
     """A child process with its output in files. It has a session of its own, so that Ctrl-C ends it
     through this program, in order."""
 
     count = 0
+    living = []  # all that were started and not stopped
 
     def __init__(self, name, command, folder, port=None):
         Server.count += 1
@@ -42,9 +59,10 @@ class Server:
         self.command = [str(word) for word in command]
         self.out = folder / f"{Server.count}-{name}.out"
         self.log = folder / f"{Server.count}-{name}.log"
-        with self.out.open("w") as out, self.log.open("w") as log:
+        with self.out.open("w") as out, self.log.open("w") as log, uninterrupted():
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out,
                                             stderr=log, start_new_session=True)
+            Server.living.append(self)
         if port is not None:
             self.await_port()
 
@@ -108,6 +126,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self in Server.living:
+            Server.living.remove(self)
         return self.process.returncode
 
     def __enter__(self):
@@ -115,6 +135,12 @@ class Server:
 
     def __exit__(self, *unused):
         self.stop()
+
+
+def stop_all():
+    """Whatever still lives, also what was interrupted while it was started."""
+    for server in reversed(list(Server.living)):
+        Server.stop(server)
 
 
 class Redis(Server):

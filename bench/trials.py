@@ -11,6 +11,7 @@ from shape import GROUP
 
 PERCENTILES = ("p50_us", "p90_us", "p99_us", "p999_us", "max_us")
 STEADY_RUN, SPIKE_RUN = 2, 3  # numbers in the payloads, so that each part has its own subscriber
+LATE_MS = 3000  # also of CONNACK, so below connect_timeout
 SILENCE = 5  # seconds that the last messages of a paced run may take
 
 
@@ -211,34 +212,18 @@ def fresh(arena, shape, messages, rate, seconds):
 
 
 def full_window(arena, shape, messages):
-    """A broker that takes the whole window and acknowledges only after an hour: memory of nemogate
-    then."""
+    """A broker that acknowledges so late that the whole window is in flight: memory of nemogate."""
     arena.require(shape)
-    with arena.null_broker(shape, delay_ms=3600000) as broker, \
-            arena.redis() as redis:
+    with arena.null_broker(shape, delay_ms=LATE_MS) as broker, arena.redis() as redis:
         arena.load(shape, redis, messages)
         with arena.gateway(shape, redis, broker) as gateway:
             sampler = MemorySampler(nemogate=gateway)
-            unacknowledged = await_still(arena, shape, redis, gateway)
-            time.sleep(0.5)
-            result = {"rss_mib": rss_mib(gateway.pid), "peak_rss_mib": peak_rss_mib(gateway.pid)}
+            arena.await_settled([(redis, gateway)], shape.stream_names(), arena.timeout)
+            memory = peak_rss_mib(gateway.pid)
             series = sampler.stop()
-            counts = broker.result()
-    return {**result, "pending": unacknowledged,
-            "unacknowledged": counts["max_unacknowledged"], "series": {"rss_mib": series}}
-
-
-def await_still(arena, shape, redis, gateway):
-    """Until the number of pending entries has not changed for a second; returns it."""
-    start = since = time.monotonic()
-    before = -1
-    while time.monotonic() - since < 1:
-        if time.monotonic() - start > arena.timeout:
-            raise Failed("nemogate never stops reading although nothing is acknowledged")
-        gateway.check()
-        state = redis.unsettled(shape.stream_names(), GROUP)
-        now = state[1] if state else -1
-        if now != before or now <= 0:
-            before, since = now, time.monotonic()
-        time.sleep(0.05)
-    return before
+            gateway.finish()
+        counts = broker.result()
+    if counts["max_unacknowledged"] < min(messages, shape.inflight):
+        raise Failed(f"the window was never full: {counts['max_unacknowledged']} unacknowledged")
+    return {"peak_rss_mib": memory, "unacknowledged": counts["max_unacknowledged"],
+            "series": {"rss_mib": series}}

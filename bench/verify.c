@@ -21,7 +21,6 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define MS_NS UINT64_C(1000000)
 #define ACKS_SIZE (1u << 20)
-#define ACKS_ENOUGH (4 * 256) /* bytes that are worth a write */
 #define TABLE_MAX (UINT64_C(1) << 28)
 
 struct options {
@@ -43,7 +42,6 @@ struct options {
     uint64_t latency_stream;
     uint64_t report_ms;
     uint64_t hold_us;
-    uint64_t ack_us;
     bool v3;
     bool allow_gaps;
 };
@@ -58,7 +56,6 @@ struct verify {
     struct sequences *sequences;
     uint8_t *acks; /* PUBACKs that wait to leave */
     size_t ack_length;
-    uint64_t ack_due_ns; /* of the first of them */
     uint64_t publishes;
     uint64_t bytes;
     uint64_t received; /* events of this run */
@@ -99,12 +96,9 @@ static void found_stamp(void *context, const struct stamp *stamp)
         histogram_add(&verify->interval, took);
 }
 
-/* Writes what is due, or worth a write. The broker has a window of 65,535 and does not wait. */
-static void flush_acks(struct verify *verify, uint64_t now)
+static void flush_acks(struct verify *verify)
 {
     size_t put = 0;
-    if (verify->ack_length < ACKS_ENOUGH && now < verify->ack_due_ns)
-        return;
     while (put < verify->ack_length) {
         size_t sent = wire_write(&verify->wire, verify->acks + put, verify->ack_length - put);
         if (sent == 0)
@@ -128,8 +122,6 @@ static void take_packet(struct verify *verify, const uint8_t *packet, size_t hea
     verify->bytes += size;
     verify->malformed += arrivals_take(verify->arrivals, message.payload);
     if (message.qos == 1) {
-        if (verify->ack_length == 0)
-            verify->ack_due_ns = verify->now_ns + verify->options.ack_us * 1000;
         uint8_t *ack = verify->acks + verify->ack_length;
         ack[0] = RAW_PUBACK << 4;
         ack[1] = 2;
@@ -157,7 +149,7 @@ static bool take_packets(struct verify *verify)
         at += size;
     }
     wire_take(wire, at);
-    flush_acks(verify, verify->now_ns);
+    flush_acks(verify);
     return true;
 }
 
@@ -194,7 +186,7 @@ static bool is_over(struct verify *verify, uint64_t now)
            now - verify->last_ns >= options->idle_ms * MS_NS;
 }
 
-static struct timespec wait_time(const struct verify *verify, uint64_t now)
+static struct timespec wait_time(const struct verify *verify)
 {
     const struct options *options = &verify->options;
     uint64_t wait = 100 * MS_NS;
@@ -202,8 +194,6 @@ static struct timespec wait_time(const struct verify *verify, uint64_t now)
         wait = options->report_ms * MS_NS;
     if (verify->reached_ns != 0 && options->linger_ms * MS_NS < wait)
         wait = options->linger_ms * MS_NS;
-    if (verify->ack_length > 0 && verify->ack_due_ns > now && verify->ack_due_ns - now < wait)
-        wait = verify->ack_due_ns - now;
     return (struct timespec){(time_t)(wait / SECOND_NS), (long)(wait % SECOND_NS)};
 }
 
@@ -212,14 +202,15 @@ static void run(struct verify *verify)
     struct pollfd sockets[2] = {{.fd = verify->wire.fd}, {.fd = verify->signals, .events = POLLIN}};
     verify->begun_ns = clock_ns();
     for (uint64_t now = verify->begun_ns; !is_over(verify, now); now = clock_ns()) {
-        struct timespec wait = wait_time(verify, now);
+        struct timespec wait = wait_time(verify);
         bool can_read = verify->ack_length <= ACKS_SIZE / 2;
-        bool must_write = verify->ack_length > 0 && now >= verify->ack_due_ns;
+        bool must_write = verify->ack_length > 0;
         sockets[0].events = (short)((can_read ? POLLIN : 0) | (must_write ? POLLOUT : 0));
         if (ppoll(sockets, 2, &wait, NULL) < 0 && errno != EINTR)
             die("poll: %s", strerror(errno));
         verify->stopped = sockets[1].revents != 0;
-        flush_acks(verify, clock_ns());
+        if (sockets[0].revents & POLLOUT)
+            flush_acks(verify);
         /* a TLS record that was read ahead is not announced by the socket */
         while (sockets[0].revents & ~POLLOUT && take_packets(verify) &&
                wire_reads_ahead(&verify->wire))
@@ -228,7 +219,7 @@ static void run(struct verify *verify)
         if (verify->options.hold_us > 0)
             sleep_until(clock_ns() + verify->options.hold_us * 1000);
     }
-    flush_acks(verify, UINT64_MAX);
+    flush_acks(verify);
 }
 
 static bool print_result(const struct verify *verify, double cpu)
@@ -291,7 +282,6 @@ static void read_options(struct options *options, int argc, char **argv)
         {"latency-stream", OPTION_NUMBER, &options->latency_stream,
          "latency of this stream only, 0: of all"},
         {"report-ms", OPTION_NUMBER, &options->report_ms, "a line about each such interval"},
-        {"ack-us", OPTION_NUMBER, &options->ack_us, "acknowledges at most this late, in bulk"},
         {"hold-us", OPTION_NUMBER, &options->hold_us,
          "reads at most once in this time (cheaper, latency is coarser)"},
     };
@@ -331,8 +321,7 @@ int main(int argc, char **argv)
                                 .qos = 1,
                                 .streams = 1,
                                 .keys = 500,
-                                .seconds = 600,
-                                .ack_us = 500};
+                                .seconds = 600};
     read_options(options, argc, argv);
     size_t encoding = option_choice("encoding", options->encoding, encodings);
     verify->version = options->v3 ? RAW_MQTT_3_1_1 : RAW_MQTT_5;

@@ -199,22 +199,22 @@ struct publish_lengths {
     size_t remaining;  /* the Remaining Length */
 };
 
+/* MQTT_MAX_STRING has all of its bits set: what has none beyond them is not longer. */
 static bool measure_properties(const struct mqtt_publish *publish, size_t *length)
 {
-    if (publish->content_type.length > MQTT_MAX_STRING ||
-        publish->user_property_count > MQTT_MAX_USER_PROPERTIES)
+    if (publish->user_property_count > MQTT_MAX_USER_PROPERTIES)
         return false;
+    size_t any = publish->content_type.length;
     size_t sum = publish->has_expiry ? LENGTH_OF_U32 : 0;
     if (publish->content_type.length > 0)
         sum += 1 + LENGTH_OF_STRING + publish->content_type.length;
     for (size_t i = 0; i < publish->user_property_count; i++) {
         const struct mqtt_user_property *user = &publish->user_properties[i];
-        if (user->name.length > MQTT_MAX_STRING || user->value.length > MQTT_MAX_STRING)
-            return false;
+        any |= user->name.length | user->value.length;
         sum += 1 + 2 * LENGTH_OF_STRING + user->name.length + user->value.length;
     }
     *length = sum;
-    return true;
+    return any <= MQTT_MAX_STRING;
 }
 
 /* False when the packet has no encoding. Each length is bounded before it is added to others, so

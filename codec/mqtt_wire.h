@@ -183,6 +183,20 @@ struct mqtt_puback {
 MUST_CHECK enum status mqtt_read_puback(const struct mqtt_frame *frame, enum mqtt_version version,
                                         struct mqtt_puback *puback, struct mqtt_fault *fault);
 
+/* A PUBACK without a reason code: 0x00 is left out [MQTT 5.0, 3.4.2.1], and 3.1.1 has none. */
+#define MQTT_PLAIN_PUBACK_SIZE 4u
+
+/* True: the input begins with such a PUBACK, which mqtt_next_frame and mqtt_read_puback would read
+ * as this packet identifier. 0 is not one. */
+static inline bool mqtt_is_plain_puback(struct bytes input, uint16_t *packet_id)
+{
+    if (input.length < MQTT_PLAIN_PUBACK_SIZE || input.data[0] != MQTT_PUBACK << 4 ||
+        input.data[1] != 2)
+        return false;
+    *packet_id = (uint16_t)(input.data[2] << 8 | input.data[3]);
+    return *packet_id != 0;
+}
+
 struct mqtt_disconnect {
     uint8_t reason_code;
     struct bytes reason_string;

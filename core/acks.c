@@ -152,8 +152,10 @@ static void send_xack(struct lane *lane)
 {
     struct slot *slot = lane->slot;
     char ids[IDS_MAX][STREAM_ID_TEXT];
-    struct bytes arguments[IDS_MAX + 3] = {bytes_of("XACK"), bytes_of(lane->name),
-                                           bytes_of(slot->setting.config->redis.group)};
+    struct bytes arguments[IDS_MAX + 3];
+    arguments[0] = bytes_of("XACK");
+    arguments[1] = bytes_of(lane->name);
+    arguments[2] = bytes_of(slot->setting.config->redis.group);
     uint32_t count = 0;
     for (uint32_t index = lane->owed.first; index != ENTRY_NONE && count < IDS_MAX; count++) {
         const struct entry *entry = ledger_entry(&slot->ledger, index);

@@ -30,7 +30,6 @@
 #define STOP_LOOK_MS 2u
 #define STOP_MOST_MS 1000u
 
-#define PUBACK_SIZE 4u          /* [MQTT 5.0, 3.4]: a reason code of 0x00 is left out */
 #define TLS_RECORD_OVERHEAD 26u /* 22 with TLS 1.3, 25 to 29 with TLS 1.2 */
 
 #define BIT(state) (1u << (state))
@@ -359,7 +358,8 @@ void mqtt_conn_skip(struct mqtt_conn *conn, uint64_t token)
 
 static void set_low_water(struct mqtt_conn *conn)
 {
-    size_t puback_size = PUBACK_SIZE + (conn->config.endpoint.tls ? TLS_RECORD_OVERHEAD : 0);
+    size_t puback_size =
+        MQTT_PLAIN_PUBACK_SIZE + (conn->config.endpoint.tls ? TLS_RECORD_OVERHEAD : 0);
     channel_set_low_water(conn->channel,
                           ack_coalescing_low_water(&conn->coalescing,
                                                    mqtt_inflight_unacknowledged(conn->inflight),

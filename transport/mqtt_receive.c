@@ -125,6 +125,18 @@ static void receive_too_large(struct mqtt_conn *conn)
     mqtt_receive_fault(conn, &too_large, GOODBYE_PACKET_TOO_LARGE);
 }
 
+/* A PUBACK of four bytes, as nearly all are, for a publish in flight: what receive_frame would do
+ * with it. false: nothing was done. */
+static bool receive_plain_puback(struct mqtt_conn *conn, struct bytes input)
+{
+    uint16_t packet_id;
+    if (conn->state == MQTT_CONN_AWAITING_CONNACK || !mqtt_is_plain_puback(input, &packet_id) ||
+        !mqtt_inflight_acknowledge(conn->inflight, packet_id, MQTT_REASON_SUCCESS))
+        return false;
+    mqtt_conn_prove(conn);
+    return true;
+}
+
 /* What was acknowledged before a packet that ends the connection settles in mqtt_conn_lose. */
 size_t mqtt_receive_input(void *context, struct bytes input)
 {
@@ -135,6 +147,10 @@ size_t mqtt_receive_input(void *context, struct bytes input)
         struct mqtt_frame frame;
         struct mqtt_fault fault;
         struct bytes rest = {input.data + used, input.length - used};
+        if (receive_plain_puback(conn, rest)) {
+            used += MQTT_PLAIN_PUBACK_SIZE;
+            continue;
+        }
         enum status status = mqtt_next_frame(rest, MQTT_CONN_MAXIMUM_PACKET_SIZE, &frame, &fault);
         if (status == STATUS_AGAIN)
             break;

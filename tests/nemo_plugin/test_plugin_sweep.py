@@ -85,11 +85,14 @@ def test_snapshot_survives_nonsense_among_the_marks(lab):
 
 
 def test_more_objects_than_one_batch(lab, monkeypatch):
-    monkeypatch.setattr("NEMO_streams.sweep.BATCH", 2)
+    monkeypatch.setattr("NEMO_streams.sweep.BATCH", 1)  # a child without its parent
     tools = furnish(lab)
+    children = [lab.tool(parent=tools[0]), lab.tool(parent=tools[1])]
     lab.new()
     lab.snapshot()
-    assert set(lab.states_of(lab.new())) == {tool.pk for tool in tools}
+    assert lab.states_of(lab.new()) == {
+        tools[0].pk: "in_use", tools[1].pk: "idle", tools[2].pk: "idle",
+        children[0].pk: "in_use", children[1].pk: "idle"}
 
 
 def test_queries_do_not_grow_with_the_lab(lab, django_queries):

@@ -48,7 +48,7 @@ def connect(config, timeout):
 
 
 def describe(error):
-    text = str(error).split("\n", 1)[0][:200]
+    text = str(error).split("\n", 1)[0][:200].rstrip(" .")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
