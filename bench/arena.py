@@ -51,7 +51,10 @@ class Arena:
         return self.certificate_folder() / "ca.crt" if shape.tls else None
 
     def require(self, shape):
-        """Skips the case where this nemogate does not know the encoding; `nemogate check` tells."""
+        """Skips the case where this nemogate does not know the encoding (`nemogate check` tells), or
+        load cannot write such entries (its help tells)."""
+        if shape.qos != 1 and not self.offers("load", "--qos"):
+            raise Skipped("this load writes entries of QoS 1 only")
         if shape.encoding not in self.reasons:
             file = self.folder / f"check-{shape.encoding}.yaml"
             file.write_text(Shape(encoding=shape.encoding).config(6379, 1883, None, self.sign_key))
@@ -64,6 +67,12 @@ class Arena:
             raise Failed(f"nemogate check refuses the base case: {said}")
         if said is not None:
             raise Skipped(f"this nemogate has no encoding {shape.encoding}")
+
+    def offers(self, program, option):
+        """Whether a program of bench/ has the option."""
+        done = subprocess.run([self.programs / program, "--help"], capture_output=True, text=True,
+                              timeout=30, check=False)
+        return f"{option} " in done.stdout + done.stderr
 
     # ---- servers
 

@@ -115,7 +115,8 @@ def latency_table(cases):
     for case in cases:
         s = case["median"]
         rows.append([case["name"], *(number(s.get(key)) for key, _ in PERCENTILES),
-                     f"{case['ratio']:.2f}" if case["ratio"] else "", number(s.get("late_p99_us")),
+                     f"{case['ratio']:.2f}" if "floor_p50_us" in case else "",
+                     number(s.get("late_p99_us")),
                      number(s.get("cpu_us", {}).get("nemogate")), number(s.get("others")),
                      verified(case)])
     return table(["case", *(f"{name} us" for _, name in PERCENTILES), "p50 over floor",

@@ -78,16 +78,28 @@ def spike(arena, shape, rate, steady_seconds, burst, burst_seconds):
             subscriber.await_end(arena.timeout)
             seconds = time.monotonic() - start
             measured = meter.stop(burst)
-            timeline = [line for line in subscriber.lines() if "t" in line]
+            left = left_of(subscriber, burst)
             seen = verdict(subscriber, 0)
         series = sampler.stop()
         memory = peak_rss_mib(gateway.pid)
         gateway.finish()
-    left = [[line["t"], burst - line["count"]] for line in timeline if "count" in line]
     return {**{key: steady[key] for key in PERCENTILES}, "steady_ok": steady["verify"]["ok"],
             "rate": burst / seconds, "drain_seconds": seconds, "burst_sent_seconds": sent["seconds"],
             "idle_rss_mib": idle, "peak_rss_mib": memory, **measured, "verify": seen,
             "series": {"rss_mib": series, "left": thinned(left)}}
+
+
+def intervals(subscriber):
+    return [line for line in subscriber.lines() if "t" in line]
+
+
+def left_of(subscriber, messages):
+    """What had not arrived yet at each time that the subscriber has told of."""
+    points = []
+    for line in intervals(subscriber):
+        messages -= line["count"]
+        points.append((line["t"], messages))
+    return points
 
 
 def backlog(arena, shape, messages):
@@ -117,9 +129,9 @@ def await_silence(subscriber, seconds):
     end = since + seconds
     while time.monotonic() < min(since + 0.5, end):
         time.sleep(0.05)
-        counts = [line["count"] for line in subscriber.lines() if "count" in line]
-        if counts and counts[-1] != before:
-            before, since = counts[-1], time.monotonic()
+        count = sum(line["count"] for line in intervals(subscriber))
+        if count != before:
+            before, since = count, time.monotonic()
 
 
 def idle(arena, shape, seconds):

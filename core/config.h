@@ -86,6 +86,13 @@ struct config_route {
     struct config_batch batch; /* CONFIG_ENCODING_BATCH */
 };
 
+struct config_legacy_list {
+    char *list;
+    unsigned database;
+    char *stream;
+    bool monitor; /* the plugins' monitor page is served in this database */
+};
+
 enum config_trim { CONFIG_TRIM_ACKED, CONFIG_TRIM_NONE };
 
 struct config_delivery {
@@ -109,6 +116,8 @@ struct config {
     size_t broker_count;
     struct config_route *routes;
     size_t route_count;
+    struct config_legacy_list *legacy_lists; /* NULL where there are none */
+    size_t legacy_list_count;
     struct config_delivery delivery;
     enum config_log_level log_level;
     enum config_log_format log_format;

@@ -423,6 +423,7 @@ void config_check(struct config_reading *r)
     check_brokers(r);
     check_routes(r);
     check_streams(r);
+    config_check_legacy(r);
     check_budget(r);
     if (config->shards == 0)
         config->shards = core_count();

@@ -50,8 +50,10 @@ void config_write_reference(FILE *out)
         const struct config_section_info *info = config_section_info((enum config_section)section);
         if (info->is_list)
             fprintf(out, "| `%s` | list | %s | %zu to %zu items | %s |\n", info->name,
-                    info->required ? "required" : "one item", info->smallest, info->largest,
-                    info->help);
+                    info->required        ? "required"
+                    : info->smallest == 0 ? "none"
+                                          : "one item",
+                    info->smallest, info->largest, info->help);
         for (size_t i = 0; i < count; i++)
             if (keys[i].section == section)
                 write_key_row(&keys[i], out);

@@ -218,6 +218,8 @@ struct config_reading {
 void config_read(struct config_reading *reading);
 /* Judges what concerns several keys, reads the password files, resolves what is derived. */
 void config_check(struct config_reading *reading);
+/* The part of config_check that is about legacy_lists; their streams are added to redis.streams. */
+void config_check_legacy(struct config_reading *reading);
 
 /* config_load over memory. name stands in the messages. files false: no file is looked at, and
  * passwords stay NULL. */

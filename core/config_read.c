@@ -441,11 +441,13 @@ static struct config_node *list_node(struct config_reading *r,
     return node;
 }
 
-/* A list that is not given gets one item of defaults. */
+/* A list that is not given gets one item of defaults, unless it may be empty. */
 static void read_list(struct config_reading *r, const struct config_section_info *list)
 {
     size_t given = 0;
     struct config_node *node = list_node(r, list, &given);
+    if (given == 0 && list->smallest == 0)
+        return;
     size_t count = given > 0 ? given : 1;
     char *items = config_memory_get(r->memory, count * list->item_size);
     if (items == NULL)

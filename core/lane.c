@@ -137,7 +137,7 @@ static bool note_alive(struct lane *lane)
     lane->alive = malloc(lane->entries * sizeof *lane->alive);
     if (lane->alive == NULL)
         return false;
-    for (uint32_t i = 0; i < ledger->size; i++)
+    for (uint32_t i = 0; i < ledger->touched; i++)
         if (ledger->entries[i].state != ENTRY_FREE && ledger->entries[i].lane == lane)
             lane->alive[lane->alive_count++] = ledger->entries[i].id;
     qsort(lane->alive, lane->alive_count, sizeof *lane->alive, compare_ids);

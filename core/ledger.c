@@ -10,13 +10,7 @@ bool ledger_open(struct ledger *ledger, uint32_t size)
 {
     *ledger = (struct ledger){.size = size, .free_first = ENTRY_NONE};
     ledger->entries = calloc(size, sizeof *ledger->entries);
-    if (ledger->entries == NULL)
-        return false;
-    for (uint32_t i = size; i-- > 0;) {
-        ledger->entries[i].next = ledger->free_first;
-        ledger->free_first = i;
-    }
-    return true;
+    return ledger->entries != NULL;
 }
 
 void ledger_close(struct ledger *ledger)
@@ -28,10 +22,13 @@ void ledger_close(struct ledger *ledger)
 uint32_t ledger_take(struct ledger *ledger)
 {
     uint32_t index = ledger->free_first;
-    if (index == ENTRY_NONE)
+    if (index == ENTRY_NONE && ledger->touched == ledger->size)
         return ENTRY_NONE;
+    if (index == ENTRY_NONE)
+        index = ledger->touched++;
+    else
+        ledger->free_first = ledger->entries[index].next;
     struct entry *entry = &ledger->entries[index];
-    ledger->free_first = entry->next;
     *entry =
         (struct entry){.generation = entry->generation, .next = ENTRY_NONE, .state = ENTRY_WAITING};
     ledger->used++;

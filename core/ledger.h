@@ -45,6 +45,7 @@ struct entry {
 struct ledger {
     struct entry *entries;
     uint32_t size;
+    uint32_t touched; /* records from here on were never taken: their memory is not there yet */
     uint32_t free_first;
     uint32_t used;
 };
@@ -71,7 +72,7 @@ static inline uint64_t ledger_token(const struct ledger *ledger, uint32_t index)
 static inline uint32_t ledger_find(const struct ledger *ledger, uint64_t token)
 {
     uint32_t index = (uint32_t)token;
-    if (index >= ledger->size || ledger->entries[index].state == ENTRY_FREE ||
+    if (index >= ledger->touched || ledger->entries[index].state == ENTRY_FREE ||
         ledger->entries[index].generation != token >> 32)
         return ENTRY_NONE;
     return index;

@@ -18,6 +18,7 @@ enum mail_kind {
     MAIL_SLOT_RUNNING, /* to main: the slot publishes */
     MAIL_SLOT_LEFT,    /* to main: it does no more, and may do so again */
     MAIL_SLOT_STOPPED, /* to main: it has drained for the end; count entries stay pending */
+    MAIL_SLOT_BROKER,  /* to main: count is 2 x a broker's index, + 1: the slot reaches it */
 };
 
 /* text is owned by the message: moved to the mailbox by mailbox_post and freed after its delivery.

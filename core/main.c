@@ -32,6 +32,8 @@ static bool holds_secrets(const struct config *config)
     for (size_t i = 0; i < config->broker_count; i++)
         holds = holds || config->brokers[i].password != NULL ||
                 config->brokers[i].tls.key_file[0] != '\0';
+    for (size_t i = 0; i < config->route_count; i++)
+        holds = holds || config->routes[i].sign_key != NULL;
     return holds;
 }
 

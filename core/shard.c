@@ -80,6 +80,7 @@ static void deliver(void *context, const struct mail *mail)
     case MAIL_SLOT_RUNNING:
     case MAIL_SLOT_LEFT:
     case MAIL_SLOT_STOPPED:
+    case MAIL_SLOT_BROKER:
         break; /* to main only */
     }
 }
@@ -102,6 +103,12 @@ static void on_stopped(void *context, unsigned slot, uint64_t pending)
     mailbox_post(shard->setting.to_main, MAIL_SLOT_STOPPED, slot, pending, NULL);
 }
 
+static void on_broker(void *context, unsigned slot, size_t broker, bool reached)
+{
+    struct shard *shard = context;
+    mailbox_post(shard->setting.to_main, MAIL_SLOT_BROKER, slot, broker * 2 + reached, NULL);
+}
+
 static bool make_slots(struct shard *shard)
 {
     const struct config *config = shard->setting.config;
@@ -118,6 +125,7 @@ static bool make_slots(struct shard *shard)
             .on_running = on_running,
             .on_left = on_left,
             .on_stopped = on_stopped,
+            .on_broker = on_broker,
             .context = shard,
         };
         shard->slots[i] = slot_new(&setting);

@@ -91,7 +91,7 @@ static void clear_entries(struct slot *slot)
     for (size_t i = 0; i < slot->setting.config->broker_count; i++)
         if (slot->outlets[i].pool != NULL)
             flow_close(&slot->outlets[i]);
-    for (uint32_t i = 0; i < slot->ledger.size; i++)
+    for (uint32_t i = 0; i < slot->ledger.touched; i++)
         if (ledger_entry(&slot->ledger, i)->state != ENTRY_FREE)
             flow_forget(slot, i);
     for (struct lane *lane = slot->owing; lane != NULL; lane = lane->next_owing) {
@@ -431,9 +431,29 @@ static void carry(struct slot *slot)
     announce(slot);
 }
 
+static bool is_reached(const struct outlet *outlet)
+{
+    for (size_t i = 0; i < outlet->connections; i++)
+        if (mqtt_conn_is_ready(outlet->outboxes[i].conn))
+            return true;
+    return false;
+}
+
+static void report_brokers(struct slot *slot)
+{
+    for (size_t i = 0; i < slot->setting.config->broker_count; i++) {
+        struct outlet *outlet = &slot->outlets[i];
+        bool reached = outlet->started && is_reached(outlet);
+        if (reached != outlet->reached)
+            slot->setting.on_broker(slot->setting.context, slot->setting.index, i, reached);
+        outlet->reached = reached;
+    }
+}
+
 void slot_turn(struct slot *slot)
 {
     ASSERT_ON_SHARD(slot);
+    report_brokers(slot);
     /* Past the lease's deadline another may own the slot: nothing is sent to anyone until the lease
      * has been confirmed. */
     if (!lease_is_valid(slot->lease, net_now_ms()))
@@ -530,12 +550,8 @@ void slot_add_stream(struct slot *slot, const char *name, bool late)
 
 void slot_add_counts(const struct slot *slot, struct slot_counts *sum)
 {
-    sum->read += slot->counts.read;
-    sum->published += slot->counts.published;
-    sum->settled += slot->counts.settled;
-    sum->acked += slot->counts.acked;
-    sum->dead_letters += slot->counts.dead_letters;
-    sum->refused += slot->counts.refused;
-    sum->coalesced += slot->counts.coalesced;
-    sum->expired += slot->counts.expired;
+    for (size_t i = 0; i < slot->lane_count; i++) {
+#define METRIC_LANE(field, name, help) sum->field += slot->lanes[i]->counts.field;
+#include "core/metrics.def"
+    }
 }

@@ -30,6 +30,9 @@ struct slot_setting {
     /* slot_drain is done, and the lease released. pending entries were read, or handed to a broker
      * without its acknowledgement, and wait in Redis. */
     void (*on_stopped)(void *context, unsigned slot, uint64_t pending);
+    /* From now on it has a usable connection to the broker with this index, or (reached false, as
+     * at the beginning) none. */
+    void (*on_broker)(void *context, unsigned slot, size_t broker, bool reached);
     void *context;
 };
 
@@ -64,15 +67,10 @@ void slot_turn(struct slot *slot);
  * instance and in every version. */
 unsigned slot_of_stream(const char *name, unsigned slots);
 
+/* One for each METRIC_LANE of core/metrics.def. */
 struct slot_counts {
-    uint64_t read;
-    uint64_t published;
-    uint64_t settled;
-    uint64_t acked;
-    uint64_t dead_letters;
-    uint64_t refused;   /* by the broker: negative PUBACKs */
-    uint64_t coalesced; /* settled with a newer entry of their topic */
-    uint64_t expired;
+#define METRIC_LANE(field, name, help) uint64_t field;
+#include "core/metrics.def"
 };
 void slot_add_counts(const struct slot *slot, struct slot_counts *sum);
 

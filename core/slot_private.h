@@ -207,6 +207,7 @@ struct outlet {
     size_t connections;
     bool started;    /* the pool has been told to connect: a lane uses it */
     bool open;       /* all connections have been ready since the lease was taken */
+    bool reached;    /* one of them is ready, as was told last */
     size_t credits;  /* entries that may be unsettled */
     size_t used;     /* entries in the ledger */
     size_t reserved; /* entries that outstanding reads may bring */

@@ -14,7 +14,10 @@
 
 /* Of each publish that may be in flight, how many entries may be unsettled: one in flight, one read
  * ahead, and one whose XACK is on its way. */
-#define CREDITS_PER_INFLIGHT 3u
+/* Beyond what may be in flight: entries that wait, so that the window never runs dry while Redis is
+ * asked for more. */
+#define CREDITS_AHEAD_PER_INFLIGHT 2u
+#define CREDITS_AHEAD_MAX 8192u
 #define CREDITS_MIN 512u
 #define CREDITS_MAX 262144u
 #define TICK_MIN_MS 50u
@@ -81,8 +84,10 @@ static size_t events_per_publish(const struct config *config, size_t broker)
 static size_t credits_of(const struct config *config, size_t index)
 {
     const struct config_broker *broker = &config->brokers[index];
-    size_t credits = (size_t)broker->connections * broker->inflight * CREDITS_PER_INFLIGHT *
-                     events_per_publish(config, index);
+    size_t window =
+        (size_t)broker->connections * broker->inflight * events_per_publish(config, index);
+    size_t ahead = window * CREDITS_AHEAD_PER_INFLIGHT;
+    size_t credits = window + (ahead < CREDITS_AHEAD_MAX ? ahead : CREDITS_AHEAD_MAX);
     return credits < CREDITS_MIN ? CREDITS_MIN : credits > CREDITS_MAX ? CREDITS_MAX : credits;
 }
 

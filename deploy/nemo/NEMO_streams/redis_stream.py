@@ -102,8 +102,13 @@ class Link:
             return work(self.client)
 
     def close(self):
-        if self.client is not None:
-            self.client.connection_pool.disconnect()  # wakes the thread if it reads
+        """Wakes the thread if it reads. It may close at the same moment, which redis-py's
+        connections are not made for: one of the two then fails, and the socket is closed."""
+        try:
+            if self.client is not None:
+                self.client.connection_pool.disconnect()
+        except Exception as error:
+            logger.debug("closing: %s", describe(error))
 
     def abandon(self):
         """The thread ends as soon as what it is in lets go of it; nobody waits for that."""
