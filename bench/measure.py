@@ -97,19 +97,23 @@ class MemorySampler:
         self.thread.start()
 
     def run(self):
-        while True:
-            now = round(time.monotonic() - self.start, 3)
-            for name, process in self.processes.items():
-                try:
-                    self.series[name].append((now, round(rss_mib(process.pid), 2)))
-                except (OSError, IndexError):  # it has just ended
-                    pass
-            if self.ended.wait(self.interval):
-                return
+        self.sample()
+        while not self.ended.wait(self.interval):
+            self.sample()
+
+    def sample(self):
+        now = round(time.monotonic() - self.start, 3)
+        for name, process in self.processes.items():
+            try:
+                self.series[name].append((now, round(rss_mib(process.pid), 2)))
+            except (OSError, IndexError):  # it has just ended
+                pass
 
     def stop(self):
+        """The series by name, with a last point of now."""
         self.ended.set()
         self.thread.join()
+        self.sample()
         return {name: thinned(points) for name, points in self.series.items() if points}
 
 

@@ -6,7 +6,7 @@ import time
 from arena import WARM_UP, verdict
 from drains import carry, patience
 from measure import MemorySampler, Meter, peak_rss_mib, rss_mib, thinned, wake_ups
-from servers import Failed
+from servers import Failed, Skipped
 from shape import GROUP
 
 PERCENTILES = ("p50_us", "p90_us", "p99_us", "p999_us", "max_us")
@@ -153,8 +153,8 @@ def idle(arena, shape, seconds):
             result[f"{name}_cpu_percent"] = 100 * (process.cpu() - cpu) / took
             result[f"{name}_wake_ups_per_second"] = (wake_ups(process.pid) - wakes) / took
         memory = rss_mib(gateway.pid)
-        gateway.finish()
         series = sampler.stop()
+        gateway.finish()
     return {**result, "seconds": took, "rss_mib": memory, "others": measured["others"],
             "series": {"rss_mib": series}}
 
@@ -217,8 +217,8 @@ def fresh(arena, shape, messages, rate, seconds):
             drained = time.monotonic() - start
         gateway.finish()
     if messages and not others_left:
-        raise Failed(f"the backlog was drained before the last of the {count} fresh events: "
-                     "a longer backlog is needed")
+        raise Skipped(f"the backlog was drained before the last of the {count} fresh events: "
+                      "--messages must be larger")
     return {**{key: seen[key] for key in PERCENTILES}, "verify": seen, "fresh_events": count,
             "backlog_left_at_end": others_left, "backlog_seconds": drained}
 

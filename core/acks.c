@@ -78,9 +78,9 @@ static void forget_acked(struct lane *lane)
 {
     struct slot *slot = lane->slot;
     trim_note(lane, lane->acking);
+    lane->counts.acked += lane->acking;
     for (; lane->acking > 0; lane->acking--) {
         flow_forget(slot, entry_queue_take(&lane->owed, &slot->ledger));
-        slot->counts.acked++;
     }
 }
 
@@ -110,7 +110,9 @@ static void on_buried(void *context, const struct redis_value *reply)
         keep_owed(lane, "Redis refused the dead letter; the entry waits and is tried again", reply);
         return;
     }
-    slot->counts.dead_letters += (uint64_t)reply->integer;
+    lane->counts.dead_letters += (uint64_t)reply->integer;
+    if (reply->integer > 0)
+        report_note_buried(slot, ledger_entry(&slot->ledger, lane->owed.first)->fault_reason);
     flow_buried(slot, lane->owed.first);
     forget_acked(lane);
     lane_go_on(lane);

@@ -218,7 +218,7 @@ static void measure(struct slot *slot, struct contents *contents, uint32_t order
         entry->order = order;
         entry->state = expired ? ENTRY_WAITING : ENTRY_SENT;
         if (expired) {
-            slot->counts.expired++;
+            entry->lane->counts.expired++;
         } else {
             contents->count++;
             contents->size += entry->size;
@@ -284,7 +284,8 @@ enum status bundle_publish(struct outbox *outbox, struct lane *lane, uint32_t fi
         return status;
     /* What was the last of them may have expired, and the answer finds its way by the last. */
     ledger_entry(&slot->ledger, leader)->state = ENTRY_SENT;
-    slot->counts.published++;
+    lane->counts.published++;
+    outbox_time(outbox, ledger_token(&slot->ledger, leader));
     rate_note(outbox->outlet);
     return STATUS_OK;
 }

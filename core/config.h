@@ -104,6 +104,17 @@ struct config_delivery {
     enum config_trim trim;
 };
 
+struct config_admin {
+    char *listen; /* "": off */
+    char *host;   /* numeric, of listen */
+    uint16_t port;
+    bool loopback;
+    char *token_file;
+    char *token; /* read from it, the line end cut; NULL: none */
+    bool write;
+    uint32_t stall_timeout_ms;
+};
+
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARNING, CONFIG_LOG_ERROR };
 enum config_log_format { CONFIG_LOG_LOGFMT, CONFIG_LOG_JSON };
 
@@ -119,6 +130,7 @@ struct config {
     struct config_legacy_list *legacy_lists; /* NULL where there are none */
     size_t legacy_list_count;
     struct config_delivery delivery;
+    struct config_admin admin;
     enum config_log_level log_level;
     enum config_log_format log_format;
 };

@@ -8,6 +8,7 @@
 #include "core/discovery.h"
 #include "core/installation.h"
 #include "core/instances.h"
+#include "core/legacy.h"
 #include "core/peers.h"
 #include "core/shard.h"
 
@@ -40,6 +41,7 @@ struct engine {
     struct installation *installation;
     struct instances *instances;
     struct discovery *discovery;
+    struct legacy *legacy;
     struct log_limit link_trouble;
     char tag[INSTALLATION_TAG_TEXT];
     char *holder;
@@ -105,6 +107,7 @@ static void on_signal(evutil_socket_t number, short what, void *context)
     }
     engine->draining = true;
     instances_leave(engine->instances);
+    legacy_leave(engine->legacy);
     log_event(engine->log, LOG_INFO, "draining", LOG_TEXT("signal", name),
               LOG_INT("drain_timeout_ms", engine->config->delivery.drain_timeout_ms));
     post_to_all(engine, MAIL_DRAIN);
@@ -143,6 +146,8 @@ static void deliver(void *context, const struct mail *mail)
         engine->pending += mail->count;
         if (++engine->slots_stopped == engine->config->slots)
             finish(engine, 0);
+    } else if (mail->kind == MAIL_SLOT_BROKER) {
+        legacy_broker(engine->legacy, mail->slot, mail->count / 2, mail->count % 2 == 1);
     }
 }
 
@@ -155,6 +160,7 @@ static void on_living_changed(void *context)
         slots += preferred;
         if (preferred != engine->slots[i].preferred)
             post_to_slot(engine, MAIL_SLOT_PREFER, i, preferred, NULL);
+        legacy_prefer(engine->legacy, i, preferred);
         engine->slots[i].preferred = preferred;
     }
     log_event(engine->log, LOG_INFO, "instances",
@@ -313,9 +319,32 @@ static bool name_things(struct engine *engine)
            asprintf(&engine->link_name, "nemogate:%s:control", engine->config->instance) > 0;
 }
 
+/* The values of the plugin's page are not read; those of the configuration file stand. */
+static void on_legacy_reload(void *context)
+{
+    struct engine *engine = context;
+    log_event(engine->log, LOG_WARNING,
+              "the plugin's configuration page was saved; its values are not used here: change the "
+              "configuration file and restart where they matter",
+              LOG_TEXT("instance", engine->config->instance));
+}
+
+static bool open_legacy(struct engine *engine)
+{
+    struct legacy_setting setting = {.config = engine->config,
+                                     .log = engine->log,
+                                     .net = &engine->net,
+                                     .redis_tls = engine->redis_tls,
+                                     .on_reload = on_legacy_reload,
+                                     .context = engine};
+    engine->legacy = legacy_new(&setting);
+    return engine->legacy != NULL;
+}
+
 static bool open_engine(struct engine *engine)
 {
-    if (!name_things(engine) || !net_open(&engine->net) || !open_link(engine))
+    if (!name_things(engine) || !net_open(&engine->net) || !open_link(engine) ||
+        !open_legacy(engine))
         return false;
     engine->mailbox = mailbox_new(engine->net.base, deliver, engine);
     engine->discovery = discovery_new(engine->config, engine->log, &engine->net, engine->link,
@@ -361,6 +390,7 @@ static void close_engine(struct engine *engine)
     instances_free(engine->instances);
     installation_free(engine->installation);
     discovery_free(engine->discovery);
+    legacy_free(engine->legacy);
     redis_link_free(engine->link);
     mailbox_free(engine->mailbox);
     net_close(&engine->net);
@@ -395,6 +425,7 @@ int engine_run(const struct config *config, const struct log *log)
                   LOG_INT("slots", config->slots));
         warn_of_old_protocol(config, log);
         redis_link_start(engine.link);
+        legacy_start(engine.legacy);
         event_base_dispatch(engine.net.base);
         join_shards(&engine, &counts);
         log_event(log, LOG_INFO, "stopped", LOG_INT("read", counts.read),

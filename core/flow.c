@@ -49,8 +49,9 @@ void flow_forget(struct slot *slot, uint32_t index)
 
 void flow_settle(struct slot *slot, uint32_t index)
 {
-    slot->counts.settled++;
-    flow_release_packet(ledger_entry(&slot->ledger, index));
+    struct entry *entry = ledger_entry(&slot->ledger, index);
+    entry->lane->counts.settled++;
+    flow_release_packet(entry);
     acks_owe(slot, index);
 }
 
@@ -126,7 +127,7 @@ static enum status publish(struct outbox *outbox, uint32_t index, uint64_t now_m
         if (left_ms == 0) {
             mqtt_conn_skip(outbox->conn, token);
             entry->state = ENTRY_WAITING;
-            slot->counts.expired++;
+            entry->lane->counts.expired++;
             return STATUS_OK;
         }
         if (outbox->outlet->conn_config.version == MQTT_5_0)
@@ -136,7 +137,8 @@ static enum status publish(struct outbox *outbox, uint32_t index, uint64_t now_m
         mqtt_conn_publish(outbox->conn, entry->packet, entry->size, entry->packet_id_offset, token);
     if (status == STATUS_OK) {
         entry->state = ENTRY_SENT;
-        slot->counts.published++;
+        entry->lane->counts.published++;
+        outbox_time(outbox, token);
         rate_note(outbox->outlet);
     }
     return status;
@@ -317,6 +319,7 @@ void flow_close(struct outlet *outlet)
         outbox->entries = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
         outbox->sent = 0;
+        outbox->timed = NOT_TIMED;
         bundle_forget(outbox);
         outbox->ready = outbox->resting = outbox->suspects = (struct key_list){NULL, NULL};
         outbox->resting_due_ms = 0;
@@ -355,6 +358,8 @@ static void on_ready(void *context, struct mqtt_conn *conn, const struct mqtt_li
     struct outlet *outlet = outbox->outlet;
     outbox->lost = (struct log_limit){0};
     outbox->answered = false;
+    outlet->counts.reconnects += outbox->ready_ms != 0;
+    outbox->window = limits->window;
     outbox->ready_ms = net_now_ms();
     outbox->packet_max = limits->maximum_packet_size;
     log_event(&outbox->log, LOG_INFO, "broker connected",
@@ -380,7 +385,7 @@ static void settle_key(struct key_queue *key)
     uint32_t index;
     do {
         index = key_take(key);
-        slot->counts.coalesced += index != key->leader && !bundles;
+        key->lane->counts.coalesced += index != key->leader && !bundles;
         flow_settle(slot, index);
     } while (index != key->leader);
     if (bundles)
@@ -451,7 +456,11 @@ static void on_answered(void *context, struct mqtt_conn *conn, uint64_t token, u
     uint32_t index = ledger_find(&outlet->slot->ledger, token);
     assert(index != ENTRY_NONE);
     struct entry *entry = ledger_entry(&outlet->slot->ledger, index);
+    if (token == outbox->timed)
+        report_note_timed(outbox, entry);
     if (is_by_broker(entry)) {
+        if (reason_code != MQTT_REASON_SUCCESS)
+            outlet->counts.answers[reason_code]++;
         outbox->answered = true;
         entry->losses = 0;
         if (reason_code < MQTT_REASON_UNSPECIFIED_ERROR)
@@ -516,6 +525,7 @@ static void on_lost(void *context, struct mqtt_conn *conn, const struct mqtt_los
     struct outbox *outbox = context;
     struct slot *slot = outbox->outlet->slot;
     report_loss(outbox, loss);
+    report_note_loss(outbox, loss);
     poison_note_loss(outbox, loss);
     rewind_outbox(outbox);
     /* Another client has our client identifier: either an owner who has taken the slot over, and

@@ -247,7 +247,7 @@ static void note_taken(struct lane *lane)
 {
     lane->outlet->used++;
     lane->entries++;
-    lane->slot->counts.read++;
+    lane->counts.read++;
 }
 
 bool flow_take(struct lane *lane, const struct redis_entry *in)

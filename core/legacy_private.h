@@ -18,6 +18,7 @@ struct legacy_monitor {
     struct event *tick;
     uint64_t next_status_ms; /* 0: at once */
     unsigned asked;          /* LPOPs without an answer */
+    bool reload;             /* reload_config was among what they took */
     struct log_limit trouble;
 };
 
@@ -40,8 +41,8 @@ struct legacy_list {
     bool busy;          /* a script is without an answer */
     bool told;          /* that the list is moved: the first look has been answered */
     uint64_t eager_until_ms;
-    size_t asked;     /* elements that were given to the script that moves */
-    uint8_t *memory;  /* decoded texts of one script */
+    size_t asked;    /* elements that were given to the script that moves */
+    uint8_t *memory; /* decoded texts of one script */
     size_t memory_size;
     uint64_t moved;
     struct log_limit trouble;
@@ -49,7 +50,8 @@ struct legacy_list {
 
     /* Somebody else who takes from the list. */
     struct event *watch;
-    unsigned conflicts; /* since the last look for him */
+    bool watching;      /* CLIENT LIST is without an answer */
+    unsigned conflicts; /* elements that were gone, since it was answered last */
     struct log_limit rival_trouble;
 
     struct legacy_monitor monitor;
@@ -67,6 +69,9 @@ struct legacy {
 /* Looks at the list, soon or now, for as long as this instance is to move it. */
 void legacy_look(struct legacy_list *list);
 void legacy_on_look(int fd, short what, void *context);
+
+/* At a handover two instances may move one list for a moment, which is no rival yet. */
+#define LEGACY_CONFLICTS_MAX 3u
 
 /* ---- the monitor page, and others ---------------------------------------------------------- */
 

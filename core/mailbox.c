@@ -36,6 +36,7 @@ static struct mail *detach_all(struct mailbox *mailbox)
 static void free_mail(struct mail *mail)
 {
     free(mail->text);
+    free(mail->data);
     free(mail);
 }
 
@@ -93,19 +94,19 @@ void mailbox_free(struct mailbox *mailbox)
     free(mailbox);
 }
 
-bool mailbox_post(struct mailbox *mailbox, enum mail_kind kind, unsigned slot, uint64_t count,
-                  const char *text)
+static struct mail *make(enum mail_kind kind, unsigned slot, uint64_t count)
 {
     struct mail *mail = calloc(1, sizeof *mail);
     if (mail == NULL)
-        return false;
+        return NULL;
     mail->kind = kind;
     mail->slot = slot;
     mail->count = count;
-    if (text != NULL && (mail->text = strdup(text)) == NULL) {
-        free(mail);
-        return false;
-    }
+    return mail;
+}
+
+static void append(struct mailbox *mailbox, struct mail *mail)
+{
     pthread_mutex_lock(&mailbox->shared.lock);
     bool was_empty = mailbox->shared.first == NULL;
     *mailbox->shared.last = mail;
@@ -116,5 +117,31 @@ bool mailbox_post(struct mailbox *mailbox, enum mail_kind kind, unsigned slot, u
         ssize_t written = write(mailbox->fd, &one, sizeof one);
         (void)written; /* an eventfd refuses only at its maximum, and then it is readable already */
     }
+}
+
+bool mailbox_post(struct mailbox *mailbox, enum mail_kind kind, unsigned slot, uint64_t count,
+                  const char *text)
+{
+    struct mail *mail = make(kind, slot, count);
+    if (mail == NULL)
+        return false;
+    if (text != NULL && (mail->text = strdup(text)) == NULL) {
+        free(mail);
+        return false;
+    }
+    append(mailbox, mail);
+    return true;
+}
+
+bool mailbox_post_data(struct mailbox *mailbox, enum mail_kind kind, unsigned slot, uint64_t count,
+                       void *data)
+{
+    struct mail *mail = make(kind, slot, count);
+    if (mail == NULL) {
+        free(data);
+        return false;
+    }
+    mail->data = data;
+    append(mailbox, mail);
     return true;
 }

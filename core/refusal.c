@@ -180,7 +180,7 @@ void refusal_judge(struct key_queue *key, uint8_t reason_code, uint32_t count)
     struct outlet *outlet = key->outbox->outlet;
     struct slot *slot = outlet->slot;
     struct entry *entry = ledger_entry(&slot->ledger, key->leader);
-    slot->counts.refused++;
+    key->lane->counts.refused++;
     note_verdict(&outlet->verdicts, key->hash, true);
     key_set_stuck(key, true);
     bool others = outlet->accepted != key->accepted_then;

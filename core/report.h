@@ -37,7 +37,7 @@ struct report_outlet {
     size_t unsettled; /* entries that the broker has not answered or Redis not heard of */
     uint64_t reconnects;
     uint64_t republished;
-    uint64_t taken; /* publishes */
+    uint64_t taken;        /* publishes */
     uint64_t answers[256]; /* by reason code */
     struct histogram puback;
     struct histogram delivery;
@@ -57,8 +57,8 @@ struct report_reason {
 
 struct slot_report {
     unsigned slot;
-    bool held;    /* the lease is ours */
-    bool running; /* and it carries entries */
+    bool held;     /* the lease is ours */
+    bool running;  /* and it carries entries */
     bool redis_up; /* both of its links stand, or are not wanted */
     size_t broker_count;
     struct report_outlet *outlets; /* behind this, in the same piece of memory */

@@ -5,6 +5,7 @@
 #include "core/shard.h"
 
 #include "core/peers.h"
+#include "core/report.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -53,6 +54,19 @@ static void share_rate(struct shard *shard, size_t broker, unsigned share)
             slot_share_rate(shard->slots[i], broker, share);
 }
 
+/* The main thread learns from the last message that this one still turns. */
+static void report(struct shard *shard, uint64_t number)
+{
+    for (unsigned i = 0; i < shard->setting.config->slots; i++) {
+        struct slot_report *told = NULL;
+        if (shard->slots[i] != NULL)
+            told = slot_report_new(shard->slots[i]);
+        if (told != NULL)
+            mailbox_post_data(shard->setting.to_main, MAIL_SLOT_REPORT, i, number, told);
+    }
+    mailbox_post(shard->setting.to_main, MAIL_REPORTED, shard->setting.index, number, NULL);
+}
+
 static void deliver(void *context, const struct mail *mail)
 {
     struct shard *shard = context;
@@ -77,10 +91,21 @@ static void deliver(void *context, const struct mail *mail)
     case MAIL_STOP:
         shard->ended = true;
         break;
+    case MAIL_REPORT:
+        report(shard, mail->count);
+        break;
+    case MAIL_WATCH:
+    case MAIL_STATE:
+        break;
     case MAIL_SLOT_RUNNING:
     case MAIL_SLOT_LEFT:
     case MAIL_SLOT_STOPPED:
     case MAIL_SLOT_BROKER:
+    case MAIL_SLOT_REPORT:
+    case MAIL_REPORTED:
+    case MAIL_SAMPLE:
+    case MAIL_SLOT_STATE:
+    case MAIL_LETTERS:
         break; /* to main only */
     }
 }

@@ -10,6 +10,7 @@
 #include "core/key_queue.h"
 #include "core/lease.h"
 #include "core/ledger.h"
+#include "core/report.h"
 #include "core/rotation.h"
 #include "core/slot.h"
 #include "transport/mqtt_pool.h"
@@ -132,6 +133,8 @@ struct lane {
 
     struct lane_trim trim;
     struct bundling bundling;
+    struct slot_counts counts;
+    uint64_t reported; /* a sum over what was last reported; see slot_report.c */
 };
 
 /* ---- brokers ------------------------------------------------------------------------------- */
@@ -173,6 +176,9 @@ struct outbox {
     struct batch_pool *batches; /* entries of an outbox settle in order, and so its blocks empty */
     struct log log;
     struct log_limit lost;
+    uint64_t timed;    /* token of the publish whose way is timed, or NOT_TIMED; one at a time */
+    uint64_t timed_us; /* when it was published */
+    uint16_t window;
     uint64_t down_until_ms; /* closed by us: it is not opened again before; 0: at any time */
 };
 
@@ -192,6 +198,18 @@ struct retained_topic {
     uint32_t topic;
     uint32_t key;
     bool told;
+};
+
+/* For the report. */
+struct outlet_counts {
+    uint64_t reconnects;
+    uint64_t republished;
+    uint64_t answers[256]; /* by reason code; of 0x00 none are counted: see accepted */
+    struct histogram puback;
+    struct histogram delivery;
+    enum report_cause cause; /* of the last loss */
+    uint64_t lost_ms;
+    char error[REPORT_ERROR_TEXT];
 };
 
 /* A slot's way to one broker. */
@@ -230,6 +248,7 @@ struct outlet {
     unsigned rate_share;   /* slots that share the broker's max_rate; 0: not known yet */
     uint8_t *scratch;      /* where a bundle is put together, or an envelope */
     size_t scratch_size;
+    struct outlet_counts counts;
 };
 
 /* ---- the slot ------------------------------------------------------------------------------ */
@@ -304,7 +323,8 @@ struct slot {
 
     struct lane *owing; /* lanes that owe Redis an acknowledgement */
     struct slot_trim trim;
-    struct slot_counts counts;
+    struct report_reason reasons[REPORT_REASONS_MAX]; /* of dead letters */
+    size_t reason_count;
 
     /* Among several instances. */
     char *counts_key;
@@ -319,6 +339,18 @@ struct slot {
     uint64_t unfenced_until_ms;
     bool unfenced_told;
 };
+
+/* No token has the index ENTRY_NONE. */
+#define NOT_TIMED UINT64_MAX
+
+/* The publish with this token leaves: its way to its PUBACK is timed, if none is. */
+static inline void outbox_time(struct outbox *outbox, uint64_t token)
+{
+    if (outbox->timed != NOT_TIMED)
+        return;
+    outbox->timed = token;
+    outbox->timed_us = net_now_us();
+}
 
 #define ASSERT_ON_SHARD(slot) assert(pthread_equal(pthread_self(), (slot)->thread))
 
@@ -509,6 +541,13 @@ void acks_flush(struct slot *slot);
 /* The write link went down: what was sent without an answer is owed again. */
 void acks_rewind(struct slot *slot);
 bool acks_idle(const struct slot *slot);
+
+/* slot_report.c */
+/* An entry has gone to the dead letters; reason is a constant. */
+void report_note_buried(struct slot *slot, const char *reason);
+/* The publish that was timed has been answered. */
+void report_note_timed(struct outbox *outbox, const struct entry *entry);
+void report_note_loss(struct outbox *outbox, const struct mqtt_loss *loss);
 
 /* trim.c */
 /* So many more of its entries have been acknowledged to Redis; 0: it begins, and may have some left

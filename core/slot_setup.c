@@ -136,6 +136,7 @@ static bool open_outlet(struct slot *slot, size_t index)
         outbox->outlet = outlet;
         outbox->entries = outbox->bundles = entry_queue_empty();
         outbox->next_to_send = ENTRY_NONE;
+        outbox->timed = NOT_TIMED;
         outbox->batches = batch_pool_new();
         if (outbox->batches == NULL)
             return false;

@@ -128,6 +128,7 @@ struct channel {
     char reason[100];
     struct buffer input;  /* what was sent and not consumed */
     struct buffer output; /* what was appended and has not left */
+    uint8_t *reserved;    /* what channel_reserve has lent last */
     uint64_t written, appended;
 };
 
@@ -230,6 +231,7 @@ void channel_free(struct channel *channel)
     event_free(channel->turn);
     free(channel->input.memory);
     free(channel->output.memory);
+    free(channel->reserved);
     free(channel);
 }
 
@@ -262,6 +264,22 @@ void channel_write(struct channel *channel, struct bytes output)
         return;
     append(&channel->output, output);
     channel->appended += output.length;
+}
+
+/* In memory of exactly this size: whoever writes beyond it is found out. */
+uint8_t *channel_reserve(struct channel *channel, size_t size)
+{
+    if (channel->state == CLOSED || channel->state == ENDED)
+        return NULL;
+    free(channel->reserved);
+    channel->reserved = malloc(size);
+    require(channel->reserved != NULL);
+    return channel->reserved;
+}
+
+void channel_commit(struct channel *channel, size_t length)
+{
+    channel_write(channel, (struct bytes){channel->reserved, length});
 }
 
 void channel_flush(struct channel *channel)

@@ -9,8 +9,8 @@ from .text import display_time, fold, person, zone
 
 logger = logging.getLogger(__name__)
 
-PACKET = 256  # 1 + remaining length (2) + topic length (2) + topic + packet id of QoS 1 (2) + payload
-OVERHEAD = 1 + 2 + 2 + 2
+PACKET = 256
+OVERHEAD = 1 + 2 + 2 + 2  # type, remaining length, topic length, packet identifier (of QoS 1)
 NOBODY = "--"
 
 LABELS = {"in_use": ("Enabled Since", "Current User"), "idle": ("Disabled Since", "Last User"),

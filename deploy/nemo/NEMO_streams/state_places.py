@@ -25,8 +25,9 @@ class Areas:
 
         self.areas = {area.pk: area for area in Area.objects.all()}
         self.people = defaultdict(list)
-        for area, *flags in AreaAccessRecord.objects.filter(end=None, staff_charge=None).values_list(
-                "area_id", "customer__is_staff", "customer__is_service_personnel"):
+        present = AreaAccessRecord.objects.filter(end=None, staff_charge=None)
+        for area, *flags in present.values_list("area_id", "customer__is_staff",
+                                                "customer__is_service_personnel"):
             for above in self.upwards(area):
                 self.people[above].append(flags)
         self.problems = defaultdict(list)

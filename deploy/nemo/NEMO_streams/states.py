@@ -1,7 +1,7 @@
 """The present state of NEMO's objects, computed from the database: what publish.py compares with
 what was said last. An object is named by its key: tool/17, area/3, facility/alerts. Each kind is a
-function (ids, Context) that makes its queries for all ids at once and then yields, object by object,
-its id and how to make it: one that cannot be made does not stop the others."""
+function (ids, Context) that makes its queries for all ids at once and then yields, object by
+object, its id and how to make it: one that cannot be made does not stop the others."""
 
 import logging
 import os

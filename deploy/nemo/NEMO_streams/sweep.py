@@ -1,8 +1,6 @@
-"""Looks at all objects, and at those of which Redis still knows that they were published: the common
-part of nemo_streams_snapshot and nemo_streams_tick. Exit codes: 0 all is written, 1 something could
-not be, 2 the settings are faulty or name another site."""
-
-import sys
+"""Looks at all objects, and at those of which Redis still knows that they were published: the
+common part of nemo_streams_snapshot and nemo_streams_tick. Exit codes: 0 all is written, 1 something
+could not be, 2 the settings are faulty or name another site."""
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -34,7 +32,7 @@ class SweepCommand(BaseCommand):
                                returncode=2)
         writer = redis_stream.Writer(config, timeout=TIMEOUT)
         try:
-            sys.exit(self.sweep(writer, options["verbosity"]))
+            self.sweep(writer, options["verbosity"])
         finally:
             writer.close()
 
@@ -54,10 +52,9 @@ class SweepCommand(BaseCommand):
             failed += outcome.failed
             if verbosity > 1:
                 self.stdout.write(f"{min(start + BATCH, len(keys))} of {len(keys)} objects")
-        if failed:
-            self.stderr.write(f"{len(failed)} objects could not be published: "
-                              f"{', '.join(failed[:20])}; the log says why")
         if verbosity:
             self.stdout.write(f"site {writer.config.site}: {len(keys)} objects, {written} entries "
                               "written")
-        return 1 if failed else 0
+        if failed:
+            raise CommandError(f"{len(failed)} objects could not be published: "
+                               f"{', '.join(failed[:20])}; the log says why")

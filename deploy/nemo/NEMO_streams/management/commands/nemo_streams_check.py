@@ -1,8 +1,6 @@
 """Says in words what is wrong with settings, Redis, the stream and the gateway. Writes nothing.
 Exit codes: 0 all well, 1 something is wrong, 2 the settings are faulty."""
 
-import sys
-
 import redis
 from django.core.management.base import BaseCommand, CommandError
 
@@ -43,9 +41,8 @@ class Command(BaseCommand):
         faults = list(self.faults(found, config))
         self.stdout.write(f"site {config.site}, Redis at {config.address}: {found['length']} "
                           f"entries in {config.events_key}, {found['marks']} objects published")
-        for fault in faults:
-            self.stderr.write(fault)
-        sys.exit(1 if faults else 0)
+        if faults:
+            raise CommandError("\n".join(faults))
 
     def faults(self, found, config):
         if not found["marks"]:
