@@ -57,6 +57,11 @@ void config_memory_free(struct config_memory *memory)
     }
 }
 
+struct config_memory *config_memory_of(struct config *config)
+{
+    return &((struct config_owner *)config)->memory;
+}
+
 void config_fault_at(struct config_report *report, unsigned line, unsigned column,
                      const char *format, ...)
 {

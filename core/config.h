@@ -129,6 +129,7 @@ struct config {
     size_t route_count;
     struct config_legacy_list *legacy_lists; /* NULL where there are none */
     size_t legacy_list_count;
+    char *legacy_config_command; /* "": none */
     struct config_delivery delivery;
     struct config_admin admin;
     enum config_log_level log_level;

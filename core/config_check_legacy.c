@@ -59,6 +59,30 @@ static void check_stream(struct config_reading *r, size_t index)
               shown);
 }
 
+/* The plugins know plain TCP only, and neither a port for TLS nor a batch. */
+static void check_command(struct config_reading *r)
+{
+    struct config_node *node = config_node_find(r->root, "legacy_config_command");
+    const char *problem = NULL;
+    if (r->config->legacy_config_command == NULL || r->config->legacy_config_command[0] == '\0' ||
+        node == NULL || node->faulty)
+        return;
+    const struct config_route *route = NULL;
+    if (r->config->legacy_list_count > 0)
+        route = config_route_of(r->config, r->config->legacy_lists[0].stream);
+    if (r->config->legacy_list_count == 0)
+        problem = "there are no legacy_lists whose broker could be meant; legacy_lists is "
+                  "expected, too";
+    else if (route != NULL && r->config->brokers[route->broker].url.tls)
+        problem = "the plugin's host and port are without TLS; an mqtt:// URL is expected in the "
+                  "broker of the first list's stream, or no command";
+    else if (route != NULL && route->encoding == CONFIG_ENCODING_BATCH)
+        problem = "the route of the first list's stream has 'encoding: batch'; raw or signed is "
+                  "expected there";
+    if (problem != NULL)
+        config_fault_at(r->report, node->line, node->column, "legacy_config_command: %s", problem);
+}
+
 static bool is_named(const struct config_redis *redis, const char *stream)
 {
     for (size_t i = 0; i < redis->stream_count; i++)
@@ -87,6 +111,7 @@ void config_check_legacy(struct config_reading *r)
         check_twins(r, i);
         check_stream(r, i);
     }
+    check_command(r);
     if (r->config->legacy_list_count > 0)
         add_streams(r);
 }

@@ -40,6 +40,9 @@ char *config_memory_text(struct config_memory *memory, const char *data, size_t 
 /* Overwrites what was given out, for it may hold passwords. */
 void config_memory_free(struct config_memory *memory);
 
+/* That of a configuration which nobody has borrowed yet. */
+struct config_memory *config_memory_of(struct config *config);
+
 /* ---- Faults: gathered, then written in the order of the file ------------------------------ */
 
 struct config_fault {

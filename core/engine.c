@@ -54,6 +54,7 @@ struct engine {
     unsigned slots_stopped;
     uint64_t pending;
     bool draining;
+    bool restart; /* after the drain the process begins anew */
     bool hurried;
     int exit_code;
 };
@@ -95,23 +96,46 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
     arm_deadline(engine, HURRY_MS);
 }
 
+static void drain(struct engine *engine, const char *why)
+{
+    engine->draining = true;
+    instances_leave(engine->instances);
+    legacy_leave(engine->legacy);
+    log_event(engine->log, LOG_INFO, "draining", LOG_TEXT("signal", why),
+              LOG_INT("drain_timeout_ms", engine->config->delivery.drain_timeout_ms));
+    post_to_all(engine, MAIL_DRAIN);
+    arm_deadline(engine, engine->config->delivery.drain_timeout_ms);
+}
+
 static void on_signal(evutil_socket_t number, short what, void *context)
 {
     (void)what;
     struct engine *engine = context;
     const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
+    if (engine->restart) { /* the drain goes on, for the end */
+        engine->restart = false;
+        return;
+    }
     if (engine->draining || engine->shard_count == 0) {
         log_event(engine->log, LOG_WARNING, "stopping at once", LOG_TEXT("signal", name));
         finish(engine, 0);
         return;
     }
-    engine->draining = true;
-    instances_leave(engine->instances);
-    legacy_leave(engine->legacy);
-    log_event(engine->log, LOG_INFO, "draining", LOG_TEXT("signal", name),
-              LOG_INT("drain_timeout_ms", engine->config->delivery.drain_timeout_ms));
-    post_to_all(engine, MAIL_DRAIN);
-    arm_deadline(engine, engine->config->delivery.drain_timeout_ms);
+    drain(engine, name);
+}
+
+/* The configuration is borrowed by all threads: another one means another beginning. */
+static void on_restart(void *context)
+{
+    struct engine *engine = context;
+    if (engine->draining || engine->shard_count == 0)
+        return;
+    log_event(engine->log, LOG_WARNING,
+              "the plugin's configuration page has other values now: this process drains, and "
+              "begins anew with them",
+              LOG_TEXT("instance", engine->config->instance));
+    engine->restart = true;
+    drain(engine, "none: restart");
 }
 
 /* ---- running ------------------------------------------------------------------------------ */
@@ -319,23 +343,13 @@ static bool name_things(struct engine *engine)
            asprintf(&engine->link_name, "nemogate:%s:control", engine->config->instance) > 0;
 }
 
-/* The values of the plugin's page are not read; those of the configuration file stand. */
-static void on_legacy_reload(void *context)
-{
-    struct engine *engine = context;
-    log_event(engine->log, LOG_WARNING,
-              "the plugin's configuration page was saved; its values are not used here: change the "
-              "configuration file and restart where they matter",
-              LOG_TEXT("instance", engine->config->instance));
-}
-
 static bool open_legacy(struct engine *engine)
 {
     struct legacy_setting setting = {.config = engine->config,
                                      .log = engine->log,
                                      .net = &engine->net,
                                      .redis_tls = engine->redis_tls,
-                                     .on_reload = on_legacy_reload,
+                                     .on_change = on_restart,
                                      .context = engine};
     engine->legacy = legacy_new(&setting);
     return engine->legacy != NULL;
@@ -435,5 +449,5 @@ int engine_run(const struct config *config, const struct log *log)
                   LOG_INT("expired", counts.expired), LOG_INT("stays_pending", engine.pending));
     }
     close_engine(&engine);
-    return engine.exit_code;
+    return engine.restart && engine.exit_code == 0 ? ENGINE_RESTART : engine.exit_code;
 }

@@ -8,8 +8,11 @@
 #include "core/config.h"
 #include "core/log.h"
 
-/* Runs until SIGTERM or SIGINT. Returns the exit code of the process: 0 drained, 1 could not run.
- */
+/* No exit code: drained, and the program is to be started anew in its place. */
+#define ENGINE_RESTART (-1)
+
+/* Runs until SIGTERM or SIGINT. Returns the exit code of the process: 0 drained, 1 could not run;
+ * or ENGINE_RESTART. */
 int engine_run(const struct config *config, const struct log *log);
 
 #endif

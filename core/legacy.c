@@ -106,6 +106,12 @@ struct legacy *legacy_new(const struct legacy_setting *setting)
     if (legacy == NULL)
         return NULL;
     legacy->setting = *setting;
+    legacy->settings = legacy_settings_new(setting->config, setting->log, setting->net->base,
+                                           setting->on_change, setting->context);
+    if (legacy->settings == NULL) {
+        free(legacy);
+        return NULL;
+    }
     for (; legacy->count < count; legacy->count++)
         if (!open_list(legacy, &legacy->lists[legacy->count],
                        &setting->config->legacy_lists[legacy->count])) {
@@ -134,6 +140,7 @@ void legacy_free(struct legacy *legacy)
         return;
     for (size_t i = 0; i < legacy->count; i++)
         close_list(&legacy->lists[i]);
+    legacy_settings_free(legacy->settings);
     free(legacy);
 }
 

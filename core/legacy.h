@@ -20,8 +20,9 @@ struct legacy_setting {
     const struct log *log;
     const struct net *net;
     struct tls_context *redis_tls; /* NULL: plain */
-    /* The plugin's configuration page was saved. */
-    void (*on_reload)(void *context);
+    /* The plugin's configuration page has other values now than those in use: the process is to
+     * begin anew. */
+    void (*on_change)(void *context);
     void *context;
 };
 

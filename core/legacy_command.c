@@ -113,8 +113,7 @@ struct legacy_command *legacy_command_start(struct event_base *base, const char 
     bool able = pipe2(ends, O_CLOEXEC) == 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0;
     command->fd = ends[0];
     if (able) {
-        command->readable =
-            event_new(base, ends[0], EV_READ | EV_PERSIST, on_readable, command);
+        command->readable = event_new(base, ends[0], EV_READ | EV_PERSIST, on_readable, command);
         command->step = event_new(base, -1, 0, on_step, command);
         able = command->readable != NULL && command->step != NULL &&
                event_add(command->readable, NULL) == 0 &&

@@ -102,7 +102,6 @@ void legacy_on_monitor_tick(int fd, short what, void *context)
     (void)fd;
     (void)what;
     struct legacy_list *list = context;
-    const struct legacy_setting *setting = &list->legacy->setting;
     event_add(list->monitor.tick, &(struct timeval){.tv_sec = TICK_S});
     if (!list->preferred || list->legacy->leaving || !redis_link_is_ready(list->link))
         return;
@@ -112,7 +111,7 @@ void legacy_on_monitor_tick(int fd, short what, void *context)
         return;
     /* Of several saves in a row the last counts: the lists are empty now. */
     if (list->monitor.reload)
-        setting->on_reload(setting->context);
+        legacy_settings_look(list->legacy->settings);
     list->monitor.reload = false;
     for (size_t i = 0; i < sizeof control_lists / sizeof *control_lists; i++)
         take_next(list, control_lists[i]);

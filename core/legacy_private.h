@@ -7,6 +7,7 @@
 #define NEMOGATE_CORE_LEGACY_PRIVATE_H
 
 #include "core/legacy.h"
+#include "core/legacy_settings.h"
 #include "transport/redis_link.h"
 
 struct event;
@@ -59,6 +60,7 @@ struct legacy_list {
 
 struct legacy {
     struct legacy_setting setting;
+    struct legacy_settings *settings;
     bool leaving;
     size_t count;
     struct legacy_list lists[];

@@ -127,7 +127,8 @@ bool legacy_settings_apply(struct config *config, const struct log *log)
     struct event_base *base = event_base_new();
     struct legacy_command *command = NULL;
     if (base != NULL)
-        command = legacy_command_start(base, config->legacy_config_command, on_start_output, &start);
+        command =
+            legacy_command_start(base, config->legacy_config_command, on_start_output, &start);
     if (command != NULL)
         event_base_dispatch(base);
     else
@@ -198,11 +199,8 @@ struct legacy_settings *legacy_settings_new(const struct config *config, const s
     struct legacy_settings *settings = calloc(1, sizeof *settings);
     if (settings == NULL)
         return NULL;
-    *settings = (struct legacy_settings){.config = config,
-                                         .log = log,
-                                         .base = base,
-                                         .on_change = on_change,
-                                         .context = context};
+    *settings = (struct legacy_settings){
+        .config = config, .log = log, .base = base, .on_change = on_change, .context = context};
     settings->ended = event_new(base, -1, 0, on_ended, settings);
     if (settings->ended == NULL) {
         free(settings);

@@ -7,6 +7,8 @@
 #include "core/config.h"
 #include "core/dead_letters.h"
 #include "core/engine.h"
+#include "core/legacy.h"
+#include "core/legacy_settings.h"
 #include "core/log.h"
 #include "core/slots_command.h"
 
@@ -44,16 +46,37 @@ static void keep_memory_private(void)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static int run(const struct config *config)
+static int run(struct config *config)
 {
+    struct log log = open_log(config);
+    if (!legacy_settings_apply(config, &log))
+        return CLI_EXIT_FAILED;
     if (holds_secrets(config))
         keep_memory_private();
-    struct log log = open_log(config);
     return engine_run(config, &log);
+}
+
+/* The same program with the same arguments in this process, so that whoever watches it sees no end.
+ * Whatever is not settled waits in Redis. */
+static int restart(char **argv)
+{
+    execv("/proc/self/exe", argv);
+    perror("nemogate: cannot be started anew");
+    return CLI_EXIT_FAILED;
+}
+
+static void warn_of_pkill(const struct config *config)
+{
+    const char *fatal = legacy_fatal_name();
+    if (fatal != NULL && config->legacy_list_count > 0)
+        printf("warning  NEMO's plugins run pkill -f %s when they start a bridge of their own, "
+               "which ends this program with such a command line: use another path\n",
+               fatal);
 }
 
 static int check(const struct config *config, const struct cli *cli)
 {
+    warn_of_pkill(config);
     if (cli->connect)
         return check_connect(config, stdout);
     printf("%s: the configuration is valid\n", cli->config_file);

@@ -107,7 +107,8 @@ function box(one, place) {
 function arrow(path, [x, y], broken, down = false) {
   const head = down ? `M${x - 5} ${y - 8}L${x} ${y}L${x + 5} ${y - 8}`
     : `M${x - 8} ${y - 5}L${x} ${y}L${x - 8} ${y + 5}`;
-  return svg("path", { d: path + head, class: broken ? "arrow broken" : "arrow" });
+  return svg("g", { class: broken ? "arrow broken" : "arrow" }, svg("path", { d: path }),
+    svg("path", { d: head, class: "tip" }));
 }
 
 function isCut(redis) {

@@ -77,7 +77,7 @@ function applyLanguage() {
   document.querySelectorAll("[data-t-label]").forEach((node) => {
     node.setAttribute("aria-label", t(node.dataset.tLabel));
   });
-  byId("feed-filter").placeholder = t("feed.hint");
+  byId("feed-filter").placeholder = t("feed.filter");
   setText(languageButton, t("language"));
   languageButton.lang = getLanguage() === "de" ? "en" : "de";
 }
@@ -255,7 +255,7 @@ function drawSized() {
     const scale = parseFloat(getComputedStyle(root).fontSize) / 16;
     drawPicture(byId("picture"), view.status, scale);
     drawCharts(view.history, serverNow(), scale);
-    const used = byId("tools").getBoundingClientRect().top + window.scrollY + 1.5 * 16 * scale;
+    const used = byId("tools").getBoundingClientRect().top + window.scrollY + 12 * scale;
     root.style.setProperty("--rest", `${Math.floor(window.innerHeight - used)}px`);
   }
 }
