@@ -22,7 +22,8 @@ struct check {
     struct event *deadline;
     struct check_redis redis;
     struct check_broker *brokers;
-    struct check_part *parts; /* Redis, then the brokers */
+    struct check_legacy *lists;
+    struct check_part *parts; /* Redis, then the brokers, then the lists */
     size_t part_count;
     size_t printed; /* parts */
     bool failed;
@@ -103,6 +104,9 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
     for (size_t i = 0; i < check->config->broker_count; i++)
         if (!check->parts[i + 1].done)
             check_broker_give_up(&check->brokers[i]);
+    for (size_t i = 0; i < check->config->legacy_list_count; i++)
+        if (!check->parts[check->config->broker_count + 1 + i].done)
+            check_legacy_give_up(&check->lists[i]);
 }
 
 static bool open_check(struct check *check)
@@ -111,11 +115,14 @@ static bool open_check(struct check *check)
         return false;
     check->deadline = event_new(check->net.base, -1, 0, on_deadline, check);
     check->brokers = calloc(check->config->broker_count, sizeof *check->brokers);
-    check->parts = calloc(check->config->broker_count + 1, sizeof *check->parts);
-    if (check->deadline == NULL || check->brokers == NULL || check->parts == NULL ||
+    size_t count = 1 + check->config->broker_count + check->config->legacy_list_count;
+    check->lists = calloc(check->config->legacy_list_count + 1, sizeof *check->lists);
+    check->parts = calloc(count, sizeof *check->parts);
+    if (check->deadline == NULL || check->brokers == NULL || check->lists == NULL ||
+        check->parts == NULL ||
         event_add(check->deadline, &(struct timeval){.tv_sec = OVERALL_S}) != 0)
         return false;
-    for (; check->part_count < check->config->broker_count + 1; check->part_count++) {
+    for (; check->part_count < count; check->part_count++) {
         struct check_part *part = &check->parts[check->part_count];
         part->on_done = on_done;
         part->context = check;
@@ -131,6 +138,8 @@ static void close_check(struct check *check)
     check_redis_close(&check->redis);
     for (size_t i = 0; check->brokers != NULL && i < check->config->broker_count; i++)
         check_broker_close(&check->brokers[i]);
+    for (size_t i = 0; check->lists != NULL && i < check->config->legacy_list_count; i++)
+        check_legacy_close(&check->lists[i]);
     for (size_t i = 0; i < check->part_count; i++) {
         fclose(check->parts[i].lines);
         free(check->parts[i].text);
@@ -140,6 +149,7 @@ static void close_check(struct check *check)
     net_close(&check->net);
     free(check->parts);
     free(check->brokers);
+    free(check->lists);
 }
 
 int check_connect(const struct config *config, FILE *out)
@@ -151,6 +161,9 @@ int check_connect(const struct config *config, FILE *out)
         check_redis_open(&check.redis, &check.net, &check.parts[0]);
         for (size_t i = 0; i < config->broker_count; i++)
             check_broker_open(&check.brokers[i], config, i, &check.net, &check.parts[i + 1]);
+        for (size_t i = 0; i < config->legacy_list_count; i++)
+            check_legacy_open(&check.lists[i], config, i, &check.net,
+                              &check.parts[config->broker_count + 1 + i]);
         if (check.printed < check.part_count)
             event_base_dispatch(check.net.base);
     } else {

@@ -1,8 +1,8 @@
 /*
  * The inside of `check --connect`, shared by its files: check.c (the loop and the report),
  * check_redis.c (the link, the server's version), check_streams.c (which streams there are, and how
- * much waits in them), check_rights.c (what Redis lets the user do), check_broker.c. Nobody else
- * includes it. All on the main thread.
+ * much waits in them), check_rights.c (what Redis lets the user do), check_broker.c,
+ * check_legacy.c. Nobody else includes it. All on the main thread.
  */
 #ifndef NEMOGATE_CORE_CHECK_PRIVATE_H
 #define NEMOGATE_CORE_CHECK_PRIVATE_H
@@ -58,6 +58,25 @@ void check_broker_open(struct check_broker *check, const struct config *config, 
 void check_broker_close(struct check_broker *check);
 /* Time is up. */
 void check_broker_give_up(struct check_broker *check);
+
+/* ---- a list of legacy_lists ---------------------------------------------------------------- */
+
+struct check_legacy {
+    struct check_part *part;
+    const struct config_legacy_list *list;
+    char where[560]; /* "list nemo_mqtt_events in db 1" */
+    struct tls_context *tls;
+    struct redis_link_config link_config;
+    struct redis_link *link;
+    size_t asked;  /* commands without an answer */
+    size_t probed; /* index of the next probe to be answered */
+};
+
+/* The same as for a broker. */
+void check_legacy_open(struct check_legacy *check, const struct config *config, size_t index,
+                       const struct net *net, struct check_part *part);
+void check_legacy_close(struct check_legacy *check);
+void check_legacy_give_up(struct check_legacy *check);
 
 /* ---- Redis --------------------------------------------------------------------------------- */
 

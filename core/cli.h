@@ -23,7 +23,9 @@ enum cli_command {
     CLI_DEAD_LETTERS_SHOW,
     CLI_DEAD_LETTERS_REPLAY,
     CLI_DEAD_LETTERS_DROP,
-    CLI_SLOTS
+    CLI_SLOTS,
+    CLI_STATUS,
+    CLI_METRICS_DOC
 };
 
 #define CLI_TEXTS_MAX 100
@@ -53,6 +55,9 @@ struct cli {
     bool json;
 
     uint64_t set_slots; /* slots */
+
+    const char *admin; /* status: the URL */
+    bool watch;
 };
 
 enum cli_result {

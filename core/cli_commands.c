@@ -70,6 +70,18 @@ static const struct cli_option SET = {
     "N",     "a number from 1", "keep this number of slots, and the configuration's connections",
 };
 
+static const struct cli_option ADMIN = {
+    "--admin",
+    CLI_TEXT,
+    PLACE(admin),
+    "URL",
+    "an address such as http://127.0.0.1:9464",
+    "the admin server, where it is not the configuration's",
+};
+static const struct cli_option WATCH = {
+    "--watch", CLI_FLAG, PLACE(watch), NULL, NULL, "again every two seconds",
+};
+
 /* ---- commands ------------------------------------------------------------------------------ */
 
 static const struct cli_syntax COMMANDS[] = {
@@ -153,6 +165,23 @@ static const struct cli_syntax COMMANDS[] = {
      "Shows the slots, who holds their leases and is to hold them, and which instances live.\n"
      "--set changes the number of slots, and of connections to each broker, that all instances\n"
      "must have; refused while one of them lives. What is pending then moves with its stream.\n"},
+    {"status",
+     NULL,
+     CLI_STATUS,
+     {{&CONFIG, CLI_OPTIONAL},
+      {&ADMIN, CLI_OPTIONAL},
+      {&WATCH, CLI_OPTIONAL},
+      {&JSON, CLI_OPTIONAL}},
+     "show how a running gateway is",
+     "Asks the admin server of a running gateway, at admin.listen of the configuration or at\n"
+     "--admin: what is wrong, brokers, slots, and what waits. Exit code 1: it is not ready, or\n"
+     "cannot be asked. The token is that of the configuration's admin.token_file.\n"},
+    {"metrics-doc",
+     NULL,
+     CLI_METRICS_DOC,
+     {{NULL, CLI_OPTIONAL}},
+     "print the reference of all metrics",
+     "Prints the metrics of the admin server's /metrics as a table in Markdown.\n"},
 };
 
 #define COMMAND_COUNT (sizeof COMMANDS / sizeof COMMANDS[0])

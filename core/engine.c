@@ -5,11 +5,13 @@
  */
 #include "core/engine.h"
 
+#include "core/admin.h"
 #include "core/discovery.h"
 #include "core/installation.h"
 #include "core/instances.h"
 #include "core/legacy.h"
 #include "core/peers.h"
+#include "core/reload.h"
 #include "core/shard.h"
 
 #include <event2/event.h>
@@ -17,10 +19,17 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 /* How long slots may take to give their leases back once they are hurried. */
 #define HURRY_MS 1000u
+
+#define SIGNALS 3
+
+/* Tells a process that begins anew who it was. */
+#define HOLDER_VARIABLE "NEMOGATE_HOLDER"
+#define NONCE_DIGITS 16u
 
 /* What the main thread knows of a slot. */
 struct slot_view {
@@ -33,7 +42,7 @@ struct engine {
     const struct log *log;
     struct net net;
     struct mailbox *mailbox;
-    struct event *signals[2];
+    struct event *signals[SIGNALS];
     struct event *deadline;
     struct redis_link_config link_config;
     struct tls_context *redis_tls;
@@ -42,6 +51,8 @@ struct engine {
     struct instances *instances;
     struct discovery *discovery;
     struct legacy *legacy;
+    struct reload *reload;
+    struct admin *admin;
     struct log_limit link_trouble;
     char tag[INSTALLATION_TAG_TEXT];
     char *holder;
@@ -99,8 +110,11 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
 static void drain(struct engine *engine, const char *why)
 {
     engine->draining = true;
-    instances_leave(engine->instances);
+    /* Who begins anew at once, under the same name, need not be done without. */
+    if (!engine->restart)
+        instances_leave(engine->instances);
     legacy_leave(engine->legacy);
+    admin_draining(engine->admin);
     log_event(engine->log, LOG_INFO, "draining", LOG_TEXT("signal", why),
               LOG_INT("drain_timeout_ms", engine->config->delivery.drain_timeout_ms));
     post_to_all(engine, MAIL_DRAIN);
@@ -114,6 +128,7 @@ static void on_signal(evutil_socket_t number, short what, void *context)
     const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
     if (engine->restart) { /* the drain goes on, for the end */
         engine->restart = false;
+        instances_leave(engine->instances);
         return;
     }
     if (engine->draining || engine->shard_count == 0) {
@@ -125,17 +140,28 @@ static void on_signal(evutil_socket_t number, short what, void *context)
 }
 
 /* The configuration is borrowed by all threads: another one means another beginning. */
-static void on_restart(void *context)
+static void begin_anew(void *context, const char *why)
 {
     struct engine *engine = context;
-    if (engine->draining || engine->shard_count == 0)
+    if (engine->draining)
         return;
     log_event(engine->log, LOG_WARNING,
-              "the plugin's configuration page has other values now: this process drains, and "
-              "begins anew with them",
-              LOG_TEXT("instance", engine->config->instance));
+              "another configuration: this process drains, and begins anew with it",
+              LOG_TEXT("instance", engine->config->instance), LOG_TEXT("why", why));
     engine->restart = true;
-    drain(engine, "none: restart");
+    if (engine->shard_count > 0)
+        drain(engine, "none: restart");
+    else
+        finish(engine, 0);
+}
+
+static void on_hangup(evutil_socket_t number, short what, void *context)
+{
+    (void)number;
+    (void)what;
+    struct engine *engine = context;
+    if (!engine->draining)
+        reload_ask(engine->reload);
 }
 
 /* ---- running ------------------------------------------------------------------------------ */
@@ -172,6 +198,8 @@ static void deliver(void *context, const struct mail *mail)
             finish(engine, 0);
     } else if (mail->kind == MAIL_SLOT_BROKER) {
         legacy_broker(engine->legacy, mail->slot, mail->count / 2, mail->count % 2 == 1);
+    } else {
+        admin_deliver(engine->admin, mail);
     }
 }
 
@@ -185,6 +213,7 @@ static void on_living_changed(void *context)
         if (preferred != engine->slots[i].preferred)
             post_to_slot(engine, MAIL_SLOT_PREFER, i, preferred, NULL);
         legacy_prefer(engine->legacy, i, preferred);
+        admin_prefer(engine->admin, i, preferred);
         engine->slots[i].preferred = preferred;
     }
     log_event(engine->log, LOG_INFO, "instances",
@@ -238,6 +267,7 @@ static void on_first_pass(void *context)
         }
         engine->shard_count++;
     }
+    admin_started(engine->admin, engine->shard_count);
     /* What was agreed on may have been changed since it was asked for; from its first beat on this
      * instance is one that lives, while which it cannot be. */
     instances_beat(engine->instances);
@@ -267,6 +297,7 @@ static void on_agreed(void *context, const char *tag)
     struct engine *engine = context;
     redis_link_proven(engine->link);
     engine->link_trouble = (struct log_limit){0};
+    admin_redis(engine->admin, NULL);
     if (engine->tag[0] == '\0') {
         snprintf(engine->tag, sizeof engine->tag, "%s", tag);
         if (!make_shards(engine)) {
@@ -310,6 +341,7 @@ static void on_down(void *context, const char *reason, uint32_t retry_ms)
 {
     struct engine *engine = context;
     uint64_t held_back;
+    admin_redis(engine->admin, reason);
     if (log_limit_pass(&engine->link_trouble, net_now_ms(), 30000, &held_back))
         log_event(engine->log, LOG_ERROR, "no connection to Redis", LOG_TEXT("link", "control"),
                   LOG_TEXT("reason", reason), LOG_INT("retry_ms", retry_ms),
@@ -334,13 +366,48 @@ static bool open_link(struct engine *engine)
     return engine->link != NULL;
 }
 
+/* A process that begins anew is the holder that it was: the others see no change. */
+static bool name_holder(struct engine *engine)
+{
+    const char *instance = engine->config->instance;
+    const char *former = getenv(HOLDER_VARIABLE);
+    size_t length = strlen(instance);
+    if (former != NULL && strncmp(former, instance, length) == 0 && former[length] == '/' &&
+        strlen(former) == length + 1 + NONCE_DIGITS) {
+        engine->holder = strdup(former);
+        log_event(engine->log, LOG_INFO, "configuration reloaded", LOG_TEXT("instance", instance));
+    } else {
+        uint64_t nonce;
+        if (getrandom(&nonce, sizeof nonce, 0) != sizeof nonce)
+            nonce = net_now_us();
+        if (asprintf(&engine->holder, "%s/%016" PRIx64, instance, nonce) < 0)
+            engine->holder = NULL;
+    }
+    unsetenv(HOLDER_VARIABLE);
+    return engine->holder != NULL;
+}
+
 static bool name_things(struct engine *engine)
 {
-    uint64_t nonce;
-    if (getrandom(&nonce, sizeof nonce, 0) != sizeof nonce)
-        nonce = net_now_us();
-    return asprintf(&engine->holder, "%s/%016" PRIx64, engine->config->instance, nonce) > 0 &&
+    return name_holder(engine) &&
            asprintf(&engine->link_name, "nemogate:%s:control", engine->config->instance) > 0;
+}
+
+static void on_page_changed(void *context)
+{
+    begin_anew(context, "the plugin's configuration page has other values");
+}
+
+static bool open_reload(struct engine *engine, const char *file)
+{
+    struct reload_setting setting = {.config = engine->config,
+                                     .file = file,
+                                     .log = engine->log,
+                                     .net = &engine->net,
+                                     .on_change = begin_anew,
+                                     .context = engine};
+    engine->reload = reload_new(&setting);
+    return engine->reload != NULL;
 }
 
 static bool open_legacy(struct engine *engine)
@@ -349,18 +416,40 @@ static bool open_legacy(struct engine *engine)
                                      .log = engine->log,
                                      .net = &engine->net,
                                      .redis_tls = engine->redis_tls,
-                                     .on_change = on_restart,
+                                     .on_change = on_page_changed,
                                      .context = engine};
     engine->legacy = legacy_new(&setting);
     return engine->legacy != NULL;
 }
 
-static bool open_engine(struct engine *engine)
+static void post_for_admin(void *context, enum mail_kind kind, uint64_t count, const char *text)
+{
+    struct engine *engine = context;
+    for (unsigned i = 0; i < engine->shard_count; i++)
+        shard_post(engine->shards[i], kind, 0, count, text);
+}
+
+static bool open_admin(struct engine *engine)
+{
+    struct admin_setting setting = {.config = engine->config,
+                                    .log = engine->log,
+                                    .net = &engine->net,
+                                    .link = engine->link,
+                                    .mailbox = engine->mailbox,
+                                    .post = post_for_admin,
+                                    .context = engine};
+    engine->admin = admin_new(&setting);
+    return engine->admin != NULL;
+}
+
+static bool open_engine(struct engine *engine, const char *file)
 {
     if (!name_things(engine) || !net_open(&engine->net) || !open_link(engine) ||
-        !open_legacy(engine))
+        !open_legacy(engine) || !open_reload(engine, file))
         return false;
     engine->mailbox = mailbox_new(engine->net.base, deliver, engine);
+    if (engine->mailbox == NULL || !open_admin(engine))
+        return false;
     engine->discovery = discovery_new(engine->config, engine->log, &engine->net, engine->link,
                                       &discovery_events, engine);
     struct instances_setting setting = {engine->config, engine->log, &engine->net, engine->link,
@@ -372,9 +461,10 @@ static bool open_engine(struct engine *engine)
     engine->streams =
         calloc(engine->config->broker_count * engine->config->slots, sizeof *engine->streams);
     engine->deadline = event_new(engine->net.base, -1, 0, on_deadline, engine);
-    static const int numbers[2] = {SIGTERM, SIGINT};
-    for (int i = 0; i < 2; i++) {
-        engine->signals[i] = evsignal_new(engine->net.base, numbers[i], on_signal, engine);
+    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+    for (int i = 0; i < SIGNALS; i++) {
+        engine->signals[i] = evsignal_new(engine->net.base, numbers[i],
+                                          numbers[i] == SIGHUP ? on_hangup : on_signal, engine);
         if (engine->signals[i] == NULL || event_add(engine->signals[i], NULL) != 0)
             return false;
     }
@@ -396,15 +486,17 @@ static void join_shards(struct engine *engine, struct slot_counts *counts)
 
 static void close_engine(struct engine *engine)
 {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < SIGNALS; i++)
         if (engine->signals[i] != NULL)
             event_free(engine->signals[i]);
     if (engine->deadline != NULL)
         event_free(engine->deadline);
+    admin_free(engine->admin);
     instances_free(engine->instances);
     installation_free(engine->installation);
     discovery_free(engine->discovery);
     legacy_free(engine->legacy);
+    reload_free(engine->reload);
     redis_link_free(engine->link);
     mailbox_free(engine->mailbox);
     net_close(&engine->net);
@@ -428,12 +520,12 @@ static void warn_of_old_protocol(const struct config *config, const struct log *
                 LOG_TEXT("broker", config->brokers[i].name));
 }
 
-int engine_run(const struct config *config, const struct log *log)
+int engine_run(const struct config *config, const char *file, const struct log *log)
 {
     struct engine engine = {.config = config, .log = log, .exit_code = 1};
     struct slot_counts counts = {0};
     signal(SIGPIPE, SIG_IGN);
-    if (open_engine(&engine)) {
+    if (open_engine(&engine, file)) {
         log_event(log, LOG_INFO, "starting", LOG_TEXT("version", NEMOGATE_VERSION),
                   LOG_TEXT("instance", config->instance), LOG_INT("shards", config->shards),
                   LOG_INT("slots", config->slots));
@@ -448,6 +540,10 @@ int engine_run(const struct config *config, const struct log *log)
                   LOG_INT("refused", counts.refused), LOG_INT("coalesced", counts.coalesced),
                   LOG_INT("expired", counts.expired), LOG_INT("stays_pending", engine.pending));
     }
+    bool restart = engine.restart && engine.exit_code == 0;
+    if (restart && setenv(HOLDER_VARIABLE, engine.holder, 1) != 0)
+        log_event(log, LOG_WARNING, "memory is short: the others will take this for a new instance",
+                  LOG_TEXT("instance", config->instance));
     close_engine(&engine);
-    return engine.restart && engine.exit_code == 0 ? ENGINE_RESTART : engine.exit_code;
+    return restart ? ENGINE_RESTART : engine.exit_code;
 }

@@ -12,7 +12,8 @@
 #define ENGINE_RESTART (-1)
 
 /* Runs until SIGTERM or SIGINT. Returns the exit code of the process: 0 drained, 1 could not run;
- * or ENGINE_RESTART. */
-int engine_run(const struct config *config, const struct log *log);
+ * or ENGINE_RESTART. file: where the configuration came from; it is watched, and read again on
+ * SIGHUP. */
+int engine_run(const struct config *config, const char *file, const struct log *log);
 
 #endif

@@ -94,13 +94,21 @@ void lane_free(struct lane *lane)
     free(lane);
 }
 
+void lane_quarantine(struct lane *lane, uint64_t until_ms)
+{
+    struct slot *slot = lane->slot;
+    lane->state = LANE_QUARANTINED;
+    lane->retry_ms = until_ms;
+    if (slot->quarantine_due_ms == 0 || until_ms < slot->quarantine_due_ms)
+        slot->quarantine_due_ms = until_ms;
+}
+
 static void quarantine_for(struct lane *lane, const char *what, struct bytes reply)
 {
     struct slot *slot = lane->slot;
     uint32_t interval = slot->setting.config->redis.discovery_interval_ms;
     uint64_t held_back, now = net_now_ms();
-    lane->state = LANE_QUARANTINED;
-    lane->retry_ms = now + interval;
+    lane_quarantine(lane, now + interval);
     reading_leave(lane);
     key_end_gathering(lane);
     if (log_limit_pass(&lane->trouble, now, TROUBLE_PERIOD_MS, &held_back))
@@ -222,8 +230,7 @@ static void finish_history(struct lane *lane)
     /* Where former links could not be closed, what they had parked has run out only now, and may
      * have taken entries meanwhile. */
     if (lane->begun_ms < lane->slot->unfenced_until_ms) {
-        lane->state = LANE_QUARANTINED;
-        lane->retry_ms = lane->slot->unfenced_until_ms;
+        lane_quarantine(lane, lane->slot->unfenced_until_ms);
         return;
     }
     if (lane->back_wanted) {

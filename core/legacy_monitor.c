@@ -133,22 +133,22 @@ static struct bytes value_of(struct bytes line, const char *name)
     return (struct bytes){from, (size_t)(to - from)};
 }
 
-static bool is_rival(const struct legacy_list *list, struct bytes line)
+static bool is_rival(unsigned number, struct bytes line)
 {
     char database[16];
-    snprintf(database, sizeof database, "%u", list->config->database);
+    snprintf(database, sizeof database, "%u", number);
     struct bytes command = value_of(line, "cmd");
     return bytes_equal(value_of(line, "db"), bytes_of(database)) &&
            (bytes_equal(command, bytes_of("blpop")) || bytes_equal(command, bytes_of("brpop")));
 }
 
-static struct bytes find_rival(const struct legacy_list *list, struct bytes clients)
+struct bytes legacy_find_rival(unsigned database, struct bytes clients)
 {
     const uint8_t *at = clients.data, *end = clients.data + clients.length;
     while (at < end) {
         const uint8_t *stop = memchr(at, '\n', (size_t)(end - at));
         struct bytes line = {at, (size_t)((stop != NULL ? stop : end) - at)};
-        if (is_rival(list, line))
+        if (is_rival(database, line))
             return value_of(line, "addr");
         at = stop != NULL ? stop + 1 : end;
     }
@@ -178,7 +178,7 @@ static void on_clients(void *context, const struct redis_value *reply)
         return;
     struct bytes rival = {NULL, 0};
     if (reply->type == REDIS_STRING) /* else the user may not run CLIENT LIST */
-        rival = find_rival(list, reply->text);
+        rival = legacy_find_rival(list->config->database, reply->text);
     if (rival.length > 0 || list->conflicts >= LEGACY_CONFLICTS_MAX)
         report_rival(list, rival);
     list->conflicts = 0;

@@ -81,6 +81,9 @@ void legacy_on_look(int fd, short what, void *context);
 void legacy_tell(struct legacy_list *list);
 void legacy_on_monitor_tick(int fd, short what, void *context);
 void legacy_watch(struct legacy_list *list);
+/* The address of a client that waits for elements of a list in that database, in a reply of CLIENT
+ * LIST; a view of it, empty: there is none. */
+struct bytes legacy_find_rival(unsigned database, struct bytes clients);
 void legacy_on_watch(int fd, short what, void *context);
 
 #endif

@@ -10,7 +10,9 @@
 #include "core/legacy.h"
 #include "core/legacy_settings.h"
 #include "core/log.h"
+#include "core/metrics.h"
 #include "core/slots_command.h"
+#include "core/status_command.h"
 
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -30,7 +32,7 @@ static struct log open_log(const struct config *config)
 
 static bool holds_secrets(const struct config *config)
 {
-    bool holds = config->redis.password != NULL || config->redis.tls.key_file[0] != '\0';
+    bool holds = config->admin.token != NULL || config->redis.password != NULL || config->redis.tls.key_file[0] != '\0';
     for (size_t i = 0; i < config->broker_count; i++)
         holds = holds || config->brokers[i].password != NULL ||
                 config->brokers[i].tls.key_file[0] != '\0';
@@ -46,14 +48,14 @@ static void keep_memory_private(void)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static int run(struct config *config)
+static int run(struct config *config, const char *file)
 {
     struct log log = open_log(config);
     if (!legacy_settings_apply(config, &log))
         return CLI_EXIT_FAILED;
     if (holds_secrets(config))
         keep_memory_private();
-    return engine_run(config, &log);
+    return engine_run(config, file, &log);
 }
 
 /* The same program with the same arguments in this process, so that whoever watches it sees no end.
@@ -91,7 +93,7 @@ static int with_config(const struct cli *cli)
     int exit_code = CLI_EXIT_DONE;
     switch (cli->command) {
     case CLI_RUN:
-        exit_code = run(config);
+        exit_code = run(config, cli->config_file);
         break;
     case CLI_CHECK:
         exit_code = check(config, cli);
@@ -105,8 +107,12 @@ static int with_config(const struct cli *cli)
     case CLI_SLOTS:
         exit_code = slots_command_run(config, cli, stdout, stderr);
         break;
+    case CLI_STATUS:
+        exit_code = status_command_run(config, cli, stdout, stderr);
+        break;
     case CLI_CONFIG_DOC:
     case CLI_CONFIG_SAMPLE:
+    case CLI_METRICS_DOC:
         break;
     }
     config_free(config);
@@ -116,6 +122,8 @@ static int with_config(const struct cli *cli)
 int main(int argc, char **argv)
 {
     struct cli cli;
+    int exit_code;
+    prctl(PR_SET_NAME, "nemogate"); /* begun anew it would be "exe" */
     switch (cli_parse(argc, argv, &cli, stdout, stderr)) {
     case CLI_PRINTED:
         return CLI_EXIT_DONE;
@@ -132,7 +140,14 @@ int main(int argc, char **argv)
     case CLI_DEAD_LETTERS_REPLAY:
     case CLI_DEAD_LETTERS_DROP:
     case CLI_SLOTS:
-        return with_config(&cli);
+        exit_code = with_config(&cli);
+        return exit_code == ENGINE_RESTART ? restart(argv) : exit_code;
+    case CLI_STATUS:
+        return cli.config_file != NULL ? with_config(&cli)
+                                       : status_command_run(NULL, &cli, stdout, stderr);
+    case CLI_METRICS_DOC:
+        metrics_write_reference(stdout);
+        return CLI_EXIT_DONE;
     case CLI_CONFIG_DOC:
         config_write_reference(stdout);
         return CLI_EXIT_DONE;

@@ -469,12 +469,15 @@ static void serve_waiting(struct slot *slot)
     uint64_t now = net_now_ms();
     bool begun = false;
     slot->lanes_waiting = false;
+    slot->quarantine_due_ms = 0;
     for (size_t i = 0; i < slot->setting.config->broker_count; i++)
         slot->outlets[i].wanted = false;
     for (size_t i = 0; i < slot->lane_count; i++) {
         struct lane *lane = slot->lanes[i];
         if (lane->state == LANE_QUARANTINED && now >= lane->retry_ms)
             lane->state = LANE_NEW;
+        else if (lane->state == LANE_QUARANTINED)
+            lane_quarantine(lane, lane->retry_ms);
         if (lane->state == LANE_NEW) {
             lane_begin(lane);
             begun = true;

@@ -476,7 +476,8 @@ void slot_on_tick(int fd, short what, void *context)
     (void)what;
     struct slot *slot = context;
     uint64_t now = net_now_ms();
-    slot->lanes_waiting = slot->lane_count > 0; /* quarantined lanes may be due */
+    if (slot->quarantine_due_ms != 0 && now >= slot->quarantine_due_ms)
+        slot->lanes_waiting = true;
     bool valid = lease_is_valid(slot->lease, now);
     if (slot->state == SLOT_HELD && valid)
         reconnect_outlets(slot, now);

@@ -296,7 +296,8 @@ struct slot {
     struct lane **lanes;
     size_t lane_count;
     size_t lane_capacity;
-    bool lanes_waiting; /* some are to begin, or wait for room for a page of history */
+    bool lanes_waiting;         /* some are to begin, or wait for room for a page of history */
+    uint64_t quarantine_due_ms; /* the first of the quarantined ones is tried again; 0: none is */
 
     struct signer **signers; /* one per route of the configuration; NULL: it does not sign */
     struct outlet *outlets;  /* one per broker of the configuration; pool NULL: not in use */
@@ -384,6 +385,8 @@ static inline bool lane_bundles(const struct lane *lane)
 /* lane.c */
 struct lane *lane_new(struct slot *slot, const char *name, bool late);
 void lane_free(struct lane *lane);
+/* It is left alone until then. */
+void lane_quarantine(struct lane *lane, uint64_t until_ms);
 /* Begins. The read link must be fenced. */
 void lane_begin(struct lane *lane);
 /* Asks for the next page of history; false: there is no room for one. */

@@ -1,7 +1,7 @@
 /* The live list of events: the last 500, newest first, with filter, pause and details. */
 import { byId, button, el, setAttribute, setText } from "./page-dom.js";
 import { levelOfEvent, sentenceOf } from "./page-events.js";
-import { clock, number, plain, t } from "./page-words.js";
+import { clock, exactly, number, plain, t } from "./page-words.js";
 
 const KEPT = 500;
 const EVERY_MS = 200;
@@ -39,7 +39,7 @@ function details(message) {
   const delivery = message.retain ? "detail.retained" : "detail.passing";
   return factList([
     ["detail.topic", plain(message.topic, 500)], ["detail.site", plain(message.site, 40)],
-    ["detail.time", message.at > 0 ? new Date(message.at).toISOString() : ""],
+    ["detail.time", message.at > 0 ? exactly(message.at) : ""],
     ["detail.stream_id", plain(message.stream_id)], ["detail.key", plain(message.key)],
     ["detail.type", plain(message.type)],
     ["detail.delivery", t(delivery, { qos: number(message.qos) })],

@@ -8,6 +8,7 @@ const SILENCE_MS = 15000; // the feed speaks every 2 s; after this it counts as 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 const POLL_MS = 4000;
+const STEADY_MS = 5000; // a feed that lasted so long ends the backoff
 const LONGEST_EVENT = 8 << 20;
 const TOKEN = "nemogate.token";
 
@@ -146,11 +147,15 @@ export class Link {
       const response = await this.request("/api/v1/feed", { signal: abort.signal });
       const reader = new EventReader((name, data) => this.heard(name, data));
       const bytes = response.body.getReader();
+      const begun = Date.now();
       const decoder = new TextDecoder();
       for (;;) {
         const { done, value } = await bytes.read();
         if (done) {
           return;
+        }
+        if (Date.now() - begun > STEADY_MS) {
+          this.wait = FIRST_WAIT_MS;
         }
         clearTimeout(silence);
         silence = setTimeout(() => abort.abort(), SILENCE_MS);
@@ -168,8 +173,10 @@ export class Link {
     }
     try {
       const value = JSON.parse(data);
-      if (name === "status" && number(value.now) > 0) {
-        this.wait = FIRST_WAIT_MS;
+      if (name === "status") {
+        if (!(number(value.now) > 0)) {
+          throw new Error("no status");
+        }
         this.on.state("live");
       }
       this.on[name](value);

@@ -15,6 +15,7 @@ function makeFormats() {
     clock: new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
     seconds: new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit",
       second: "2-digit", hourCycle: "h23" }),
+    exact: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "long" }),
     day: new Intl.DateTimeFormat(language, { day: "numeric", month: "short", hour: "2-digit",
       minute: "2-digit", hourCycle: "h23" }),
   };
@@ -120,13 +121,23 @@ export function ago(ms) {
   return ms < 1000 ? t("now") : t("ago", { age: duration(ms) });
 }
 
+/* A moment that no calendar has is a dash. */
+function formatted(format, at) {
+  return Math.abs(at) <= 8.64e15 ? format.format(new Date(at)) : "–";
+}
+
 export function clock(at, withSeconds = false) {
-  return (withSeconds ? formats.seconds : formats.clock).format(new Date(at));
+  return formatted(withSeconds ? formats.seconds : formats.clock, at);
 }
 
 /* The time of day, with the date where it is not near now. */
 export function moment(at, now) {
-  return Math.abs(at - now) < 18 * 3600e3 ? clock(at) : formats.day.format(new Date(at));
+  return Math.abs(at - now) < 18 * 3600e3 ? clock(at) : formatted(formats.day, at);
+}
+
+/* All of a time, for details. */
+export function exactly(at) {
+  return formatted(formats.exact, at);
 }
 
 /* ---- the sentence ------------------------------------------------------------------------------ */

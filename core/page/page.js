@@ -224,10 +224,11 @@ function chooseSite() {
 }
 
 function heardStatus(status) {
-  if (view.version !== null && status.version !== view.version && !document.querySelector("[open]")) {
+  const version = plain(status.version);
+  if (view.version && version && version !== view.version && !document.querySelector("[open]")) {
     location.reload(); // another version of the gateway has another page
   }
-  view.version = status.version;
+  view.version = version;
   view.status = status;
   view.heardAt = Date.now();
   view.offset = number(status.now) - view.heardAt;

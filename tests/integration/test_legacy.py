@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
 import threading
 import time
 
@@ -258,8 +261,10 @@ def test_redis_comes_back(things, how):
 
 def test_a_dead_broker_loses_nothing(things):
     redis, broker = things.redis(), things.mosquitto(persistence=True)
-    subscriber = things.subscriber(broker.port, topics=("nemo/#",))
+    subscriber = things.subscriber(broker.port, topics=("nemo/#",), persistent=True)
     things.gateway(config_of(redis, broker, broker_changes={"puback_timeout": "3s"}))
+    broker.signal(signal.SIGUSR1)  # its sessions are saved, and outlive the kill
+    wait_until(lambda: os.path.exists(f"{broker.folder}/mosquitto.db"), 5, "the saved sessions")
     client = redis.client(db=1)
     broker.pause()
     for n in range(300):
@@ -268,7 +273,27 @@ def test_a_dead_broker_loses_nothing(things):
     broker.kill()
     broker.start()
     wait_until(lambda: {json.loads(m.payload)["n"] for m in subscriber.messages} ==
-               set(range(300)), 60, "300 of 300")
+               set(range(300)), 60, lambda: f"300 of 300, {len(subscriber.messages)} came")
+    numbers = numbers_of(subscriber.messages)
+    for tool in range(7):
+        mine = [n for n in numbers if n % 7 == tool]
+        assert without_repeats(mine) == sorted(set(mine))
+
+
+def test_two_that_move_one_list_all_the_time_move_every_element_once(things):
+    """Two groups: neither knows of the other, and both move the list."""
+    redis, broker = things.redis(), things.recording_broker()
+    for name in ("g1", "g2"):
+        config = config_of(redis, broker, redis_changes={"group": name}, instance=name,
+                           delivery={"trim": "none"},
+                           broker_changes={"client_id_prefix": name})
+        things.gateway(config)
+    plugin = Plugin(redis)
+    time.sleep(4)
+    count = plugin.stop()
+    wait_until(lambda: redis.client(db=1).llen(LIST) == 0, 30, "an empty list")
+    wait_until(lambda: redis.client().xlen(STREAM) == count, 10, "all entries")
+    moved_exactly_once(redis, count)
 
 
 # ---- what cannot be decoded ---------------------------------------------------------------------
@@ -450,3 +475,178 @@ def test_a_stream_of_another_type_keeps_the_list(things):
     client.lpush(LIST, *[numbered(n) for n in range(10)])
     gateway.wait_log("Redis refuses to move events")
     assert client.llen(LIST) == 10
+
+
+# ---- values of the plugin's configuration page ----------------------------------------------------
+
+
+def dump(broker, **fields):
+    """As manage.py dumpdata prints it."""
+    row = {"name": "Default", "enabled": True, "broker_host": "127.0.0.1",
+           "broker_port": broker.port, "keepalive": 60, "username": None, "password": None,
+           "use_hmac": False, "hmac_secret_key": None, "hmac_algorithm": "sha256", **fields}
+    return json.dumps([{"model": "nemo_mqtt.mqttconfiguration", "pk": 1, "fields": row}])
+
+
+def write(path, text):
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(path + ".new", path)
+
+
+def cmdline(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+
+
+def test_a_saved_page_takes_effect_and_nothing_is_lost(things):
+    redis, one, two = things.redis(), things.recording_broker(), things.recording_broker()
+    page = os.path.join(things.tmp, "page.json")
+    write(page, dump(one, password="hidden-password", username="nemo"))
+    gateway = things.gateway(config_of(redis, "mqtt://127.0.0.1:9",
+                                       legacy_config_command=f"cat {page}"))
+    client, pid, before = redis.client(db=1), gateway.pid, cmdline(gateway.pid)
+    client.lpush(LIST, numbered(0))
+    assert numbers_of(wait_events(one, 1)) == [0]
+    client.lpush(CONTROL_LISTS[0], "reload_config")
+    gateway.wait_log("nothing has changed")
+    write(page, "Traceback (most recent call last):")
+    client.lpush(CONTROL_LISTS[1], "reload_config")
+    gateway.wait_log("those it gave before stand")
+    client.lpush(LIST, numbered(1))
+    assert numbers_of(wait_events(one, 2)) == [0, 1]
+    write(page, dump(two, use_hmac=True, hmac_secret_key="hidden-key"))
+    client.lpush(CONTROL_LISTS[0], "reload_config")
+    for n in range(2, 102):
+        client.lpush(LIST, numbered(n))
+        time.sleep(0.02)
+    numbers = {n for n in numbers_of(events_of(one))}
+    wait_until(lambda: len(numbers) + len(events_of(two)) >= 102, 20, "all events")
+    signed = [json.loads(e.payload) for e in events_of(two)]
+    assert all(e["hmac"] for e in signed)
+    numbers |= {json.loads(e["payload"])["n"] for e in signed}
+    assert numbers == set(range(102))
+    assert gateway.pid == pid and cmdline(pid) == before
+    with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+        assert comm.read() == "nemogate\n"
+    assert gateway.terminate() == 0
+    assert "hidden" not in gateway.log_text()
+
+
+@pytest.mark.parametrize("command", ["false", "true", "echo broker_host=", "kill -9 $$",
+                                     "echo key=hidden; exit 3", "head -c 100000 /dev/zero"])
+def test_without_the_values_nothing_is_published(things, command):
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_of(redis, broker, legacy_config_command=command), start=False)
+    gateway.launch()
+    assert gateway.wait() == 1
+    assert "gives no values of the plugin's configuration page" in gateway.log_text()
+    assert "hidden" not in gateway.log_text() and events_of(broker) == []
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"legacy_lists": [{"stream": "nemo:*:events"}]}, "is a pattern"),
+    ({"legacy_lists": [{"stream": "other"}]}, "has no route"),
+    ({"legacy_lists": [{}, {"db": 1}]}, "legacy_lists[1].list: the same list"),
+    ({"legacy_lists": [{"db": 0, "list": "nemo:{a}:events", "stream": "nemo:{a}:events"}]},
+     "is the list itself"),
+    ({"legacy_lists": [{"db": -1}]}, "legacy_lists[0].db: '-1' is out of range"),
+    ({"legacy_lists": [{"queue": "x"}]}, "not known"),
+    ({"legacy_config_command": "true"}, "there are no legacy_lists"),
+])
+def test_faults_of_the_configuration_are_named(things, changes, words):
+    gateway = things.gateway(gateway_config("redis://127.0.0.1:6379/0", "mqtt://127.0.0.1",
+                                            **changes), start=False)
+    done = gateway.command("check")
+    assert done.returncode == 2 and words in done.stderr, done
+    assert ":1:1" not in done.stderr
+
+
+# ---- check --connect -----------------------------------------------------------------------------
+
+
+def test_check_says_what_is_in_the_list_and_who_else_takes_from_it(things):
+    redis, broker = things.redis(), things.mosquitto()
+    gateway = things.gateway(config_of(redis, broker), start=False)
+    client = redis.client(db=1)
+    client.lpush(LIST, *["x"] * 1234)
+    done = gateway.command("check", "--connect")
+    assert done.returncode == 0, done
+    assert f"ok       list {LIST} in db 1: a start will move 1,234 events into {STREAM}" in done.stdout
+    assert client.llen(LIST) == 1234
+    waits = redis_py.Redis(port=redis.port, db=1)
+    thread = threading.Thread(target=lambda: waits.blpop(["another"], timeout=3), daemon=True)
+    thread.start()
+    wait_until(lambda: "cmd=blpop" in str(client.execute_command("CLIENT", "LIST")) or any(
+        c["cmd"] == "blpop" for c in client.client_list()), 5, "a client in BLPOP")
+    done = gateway.command("check", "--connect")
+    assert done.returncode == 1 and "takes events out of this database's lists" in done.stdout, done
+    thread.join(5)
+    waits.close()
+    client.delete(LIST)
+    client.set(LIST, "text")
+    done = gateway.command("check", "--connect")
+    assert done.returncode == 1 and "the key is no list but a string" in done.stdout, done
+
+
+def test_check_names_each_right_that_is_missing(things):
+    redis, broker = things.redis(), things.mosquitto()
+    admin = redis.client(db=1)
+    admin.lpush(LIST, "x")
+    admin.execute_command("ACL", "SETUSER", "gate", "on", ">secret", "~*", "+@all", "-ltrim",
+                          "-setex", "-client|list")
+    password = os.path.join(things.tmp, "password")
+    with open(password, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+        file.write("secret\n")
+    gateway = things.gateway(config_of(redis, broker, redis_changes={
+        "username": "gate", "password_file": password}), start=False)
+    done = gateway.command("check", "--connect")
+    assert done.returncode == 1
+    assert f"FAILED   list {LIST} in db 1: the user may not run LTRIM {LIST}" in done.stdout, done
+    assert "give it +SETEX ~NEMO_mqtt_bridge_status" in done.stdout
+    assert "give it +client|list" in done.stdout
+    assert done.stdout.count("FAILED") == 1
+    assert admin.lrange(LIST, 0, -1) == ["x"] and status_of(admin) == [None, None]
+
+
+# ---- pkill ---------------------------------------------------------------------------------------
+
+
+def test_a_path_that_pkill_would_match_is_warned_of(things):
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_of(redis, broker), start=False)
+    folder = os.path.join(things.tmp, "mosquitto")
+    os.mkdir(folder)
+    assert "warning" not in gateway.command("check").stdout
+    gateway.config_path = shutil.copy(gateway.config_path, folder)
+    assert "pkill -f mosquitto" in gateway.command("check").stdout
+    gateway.start()
+    assert gateway.wait_log("kill this process")["pkill"] == "mosquitto"
+
+
+def test_survives_what_the_plugins_kill(things):
+    """The plugins' three lines, in a namespace of pids of our own: they would end other tests."""
+    isolated = ["unshare", "-p", "-f", "--mount-proc", "--kill-child"]
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this user may not make a namespace of pids")
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_of(redis, broker), start=False)
+    script = f"""exec 2>&1
+exec -a victim-mosquitto sleep 60 & victim=$!
+"{gateway.argv()[0]}" run --config "{gateway.config_path}" & ours=$!
+for i in $(seq 100); do
+    redis-cli -s {redis.socket} -n 1 GET {STATUS_KEYS[0]} | grep -qx connected && break
+    sleep 0.1
+done
+pkill -f mosquitto; pkill -9 mosquitto; pkill -f redis_mqtt_bridge
+sleep 0.5
+kill -0 $victim && echo "victim lives"
+kill -0 $ours && echo "gateway lives"
+kill $ours; wait $ours; echo "ended $?"
+"""
+    path = os.path.join(things.tmp, "lines.sh")  # not in the command line, which pkill reads, too
+    write(path, script)
+    done = subprocess.run([*isolated, "bash", path], capture_output=True, text=True, timeout=40,
+                          check=False)
+    assert "gateway lives" in done.stdout and "ended 0" in done.stdout, done
+    assert "victim lives" not in done.stdout, "pkill has killed nothing: the test proves nothing"

@@ -79,6 +79,15 @@ class State:
         return {"done": before - len(self.letters), "failed": failed}
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A browser may leave in the middle of an answer; all else is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -87,6 +96,8 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def state(self):
+        if self.server.ending:  # a connection that is still open after stop()
+            raise ConnectionAbortedError
         return self.server.state
 
     def answer(self, code, kind, body):
@@ -114,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         url = urlsplit(self.path)
-        files = page_files()
+        files = page_files() if self.state else {}
         if url.path in files:
             file, kind = files[url.path]
             return self.answer(200, kind, file.read_bytes())
@@ -162,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             pass
         finally:
-            self.state.leave(listener)
+            self.server.state.leave(listener)
             self.close_connection = True
 
     def send_event(self, name, data):
@@ -191,8 +202,7 @@ class MockGateway:
         self.server = None
 
     def start(self):
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        server.daemon_threads = True
+        server = Server(("127.0.0.1", self.port), Handler)
         server.state, server.ending = self.state, False
         self.server, self.port = server, server.server_address[1]
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

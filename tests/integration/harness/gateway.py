@@ -48,6 +48,7 @@ def gateway_config(redis, broker, redis_changes=None, broker_changes=None, route
         "brokers": [{"name": "main", "url": getattr(broker, "url", broker)}],
         "routes": [{"streams": "nemo:*:events", "broker": "main"}],
         "delivery": {"lease_ttl": "2s", "drain_timeout": "10s"},
+        "admin": {"listen": ""},  # of several gateways on a host one alone gets the default port
         "log": {"level": "debug"},
     }
     if getattr(redis, "tls", None):

@@ -1,0 +1,200 @@
+/*
+ * The admin server's life: it listens, asks for reports, and answers what is asked. An answer about
+ * the present waits for the shards' reports, but not for long: a shard that does not turn must not
+ * keep its own failure from being told.
+ */
+#include "core/admin_private.h"
+
+#include "core/admin_routes.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define TICK_MS 100u
+#define REPORT_MS 2000u
+#define MINUTE_MS 60000u
+#define LISTEN_MS 5000u
+
+uint64_t admin_epoch_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- reports ------------------------------------------------------------------------------- */
+
+uint64_t admin_request_reports(struct admin *admin)
+{
+    uint64_t now = net_now_ms();
+    admin->request++;
+    for (unsigned i = 0; i < admin->shards; i++)
+        if (admin->asked_ms[i] == 0)
+            admin->asked_ms[i] = now;
+    if (admin->shards > 0)
+        admin->setting.post(admin->setting.context, MAIL_REPORT, admin->request, NULL);
+    admin->next_report_ms = now + REPORT_MS;
+    return admin->request;
+}
+
+bool admin_has_reports(const struct admin *admin, uint64_t number)
+{
+    for (unsigned i = 0; i < admin->shards; i++)
+        if (admin->answered[i] < number)
+            return false;
+    return true;
+}
+
+void admin_refresh(struct admin *admin)
+{
+    model_sum(admin);
+    judge(admin);
+}
+
+static void on_reported(struct admin *admin, unsigned shard, uint64_t number)
+{
+    if (shard >= admin->shards)
+        return;
+    if (number == admin->request && admin->asked_ms[shard] != 0)
+        histogram_note(&admin->loop, (net_now_ms() - admin->asked_ms[shard]) * 1000);
+    admin->answered[shard] = number;
+    if (number == admin->request)
+        admin->asked_ms[shard] = 0;
+    if (!admin_has_reports(admin, admin->request))
+        return;
+    admin_refresh(admin);
+    routes_go_on(admin);
+}
+
+void admin_deliver(struct admin *admin, const struct mail *mail)
+{
+    if (mail->kind == MAIL_SLOT_REPORT)
+        model_take(admin, mail->data);
+    else if (mail->kind == MAIL_REPORTED)
+        on_reported(admin, mail->slot, mail->count);
+}
+
+/* ---- what the engine tells ----------------------------------------------------------------- */
+
+void admin_started(struct admin *admin, unsigned shards)
+{
+    admin->shards = shards;
+    (void)admin_request_reports(admin);
+}
+
+void admin_draining(struct admin *admin)
+{
+    admin->draining = true;
+    judge(admin);
+}
+
+void admin_redis(struct admin *admin, const char *reason)
+{
+    bool up = reason == NULL;
+    if (up != admin->redis_up || admin->redis_since == 0)
+        admin->redis_since = admin_epoch_ms();
+    admin->redis_up = up;
+    if (!up) {
+        admin->redis_error.at = admin_epoch_ms();
+        snprintf(admin->redis_error.text, sizeof admin->redis_error.text, "%s", reason);
+    }
+    judge(admin);
+}
+
+void admin_prefer(struct admin *admin, unsigned slot, bool preferred)
+{
+    admin->slots[slot].preferred = preferred;
+}
+
+/* ---- listening ----------------------------------------------------------------------------- */
+
+/* Events are carried all the same where the address cannot be had. */
+static void try_to_listen(struct admin *admin, uint64_t now)
+{
+    const struct config_admin *config = &admin->config->admin;
+    char error[IO_ERROR_TEXT];
+    uint64_t held_back;
+    struct http_setting setting = {.net = admin->setting.net,
+                                   .host = config->host,
+                                   .port = config->port,
+                                   .on_request = routes_on_request,
+                                   .on_gone = routes_on_gone,
+                                   .context = admin};
+    admin->next_listen_ms = now + LISTEN_MS;
+    admin->http = http_server_new(&setting, error);
+    if (admin->http != NULL)
+        log_event(admin->setting.log, LOG_INFO, "the admin server listens",
+                  LOG_TEXT("address", config->listen));
+    else if (log_limit_pass(&admin->trouble, now, 600000, &held_back))
+        log_event(admin->setting.log, LOG_ERROR,
+                  "the admin server cannot listen: no metrics, no health, no page; events are "
+                  "carried, and it is tried again",
+                  LOG_TEXT("address", config->listen), LOG_TEXT("reason", error),
+                  LOG_INT("repeated", held_back));
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    struct admin *admin = context;
+    uint64_t now = net_now_ms();
+    if (admin->http == NULL && now >= admin->next_listen_ms)
+        try_to_listen(admin, now);
+    ask_turn(admin);
+    if (now >= admin->next_report_ms)
+        (void)admin_request_reports(admin);
+    if (now >= admin->next_mark_ms) {
+        admin->next_mark_ms = now + RATE_MARK_MS;
+        model_mark_rates(admin);
+    }
+    if (now >= admin->next_minute_ms) {
+        admin->next_minute_ms = now + MINUTE_MS;
+        model_end_minute(admin);
+    }
+    routes_tick(admin, now);
+}
+
+/* ---- making and ending --------------------------------------------------------------------- */
+
+static bool open_admin(struct admin *admin)
+{
+    struct timeval period = {.tv_usec = TICK_MS * 1000};
+    uint64_t now = net_now_ms();
+    if (!model_open(admin) || admin->config->admin.listen[0] == '\0')
+        return admin->slots != NULL;
+    admin->next_mark_ms = now + RATE_MARK_MS;
+    admin->next_minute_ms = now + MINUTE_MS;
+    admin->tick = event_new(admin->setting.net->base, -1, EV_PERSIST, on_tick, admin);
+    if (admin->tick == NULL || event_add(admin->tick, &period) != 0)
+        return false;
+    try_to_listen(admin, now);
+    return true;
+}
+
+struct admin *admin_new(const struct admin_setting *setting)
+{
+    struct admin *admin = calloc(1, sizeof *admin);
+    if (admin == NULL)
+        return NULL;
+    admin->setting = *setting;
+    admin->config = setting->config;
+    admin->started = admin_epoch_ms();
+    admin->begun_ms = admin->moved_ms = net_now_ms();
+    if (open_admin(admin))
+        return admin;
+    admin_free(admin);
+    return NULL;
+}
+
+void admin_free(struct admin *admin)
+{
+    if (admin == NULL)
+        return;
+    http_server_free(admin->http);
+    if (admin->tick != NULL)
+        event_free(admin->tick);
+    routes_close(admin);
+    model_close(admin);
+    free(admin);
+}

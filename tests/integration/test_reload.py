@@ -1,0 +1,186 @@
+"""Another configuration for a running gateway: by signal, by a changed file, by a swapped link. Nothing is
+lost, the others see no change, and a bad file changes nothing."""
+
+import os
+import pathlib
+import time
+
+import pytest
+from harness import Verifier, gateway_config, produce, wait_until
+from harness.events import Producer
+from harness.gateway import to_yaml
+from refusals import PATIENCE, STREAM, config_for, wait_settled
+from test_signed import opened, signed
+
+RELOADED = "configuration reloaded"
+REFUSED = "the configuration is not reloaded: the present one stays in use"
+
+
+def change(gateway, **broker_or_route):
+    """Writes the gateway's file anew with changes of its first route."""
+    gateway.config["routes"][0].update(broker_or_route)
+    gateway.write_config(gateway.config)
+
+
+def reload_done(gateway, count=1):
+    wait_until(lambda: gateway.log_count(RELOADED) >= count, 30 * PATIENCE, "reloaded")
+    wait_until(lambda: gateway.log_count("ready") > count, 30 * PATIENCE, "ready again")
+
+
+def event_topics(broker):
+    return {m.topic.split("/tools/")[0] for m in broker.messages if "/tools/" in m.topic}
+
+
+@pytest.mark.limit(150)
+def test_reload_under_load_loses_nothing(things):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.ack_delay = 0.01
+    producer = Producer(redis, STREAM, keys=20)
+    gateway = things.gateway(config_for(redis, broker))
+    pid = gateway.process.pid
+    with producer.background(rate=3000):
+        for turn in range(1, 5):
+            time.sleep(0.5)
+            change(gateway, topic_prefix=f"nemo/turn{turn}/")
+            gateway.reload()
+            reload_done(gateway, turn)
+    wait_settled(redis.client(), seconds=60)
+    Verifier(producer, broker).report().check(duplicates=0)
+    assert event_topics(broker) == {"nemo/a"} | {f"nemo/turn{turn}" for turn in range(1, 5)}
+    assert gateway.process.pid == pid and gateway.log_count("lease lost") == 0
+
+
+def test_a_changed_file_is_enough(things, tmp_path):
+    """The configuration, and a password that it names."""
+    redis = things.redis(password="first")
+    broker = things.recording_broker()
+    (tmp_path / "word").write_text("first\n")
+    gateway = things.gateway(config_for(redis, broker, redis_changes={"password_file":
+                                                                      str(tmp_path / "word")}))
+    change(gateway, topic_prefix="nemo/other/")
+    reload_done(gateway, 1)
+    redis.client().config_set("requirepass", "second")
+    (tmp_path / "new").write_text("second\n")
+    os.replace(tmp_path / "new", tmp_path / "word")
+    reload_done(gateway, 2)
+
+
+def test_a_link_swapped_as_kubernetes_does(things, tmp_path):
+    redis, broker = things.redis(), things.recording_broker()
+    config = config_for(redis, broker)
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        config["routes"][0]["topic_prefix"] = f"nemo/{version}/"
+        (tmp_path / version / "nemogate.yaml").write_text(to_yaml(config))
+    (tmp_path / "..data").symlink_to("v1")
+    (tmp_path / "nemogate.yaml").symlink_to("..data/nemogate.yaml")
+    gateway = things.gateway(config, start=False)
+    gateway.config_path = str(tmp_path / "nemogate.yaml")
+    gateway.start()
+    (tmp_path / "..data_tmp").symlink_to("v2")
+    os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
+    reload_done(gateway)
+    producer = produce(redis, STREAM, keys=3, count=10)
+    Verifier(producer, broker).wait(10 * PATIENCE).check(duplicates=0)
+    assert event_topics(broker) == {"nemo/v2"}
+
+
+@pytest.mark.parametrize("text, words", [
+    ("routes: [{streams: x, brokr: y}]\n", "brokr: this key is not known"),
+    ("}", "1:1"),
+    (None, "cannot be read"),
+])
+def test_a_bad_file_keeps_what_is_in_use(things, text, words):
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_for(redis, broker))
+    path = pathlib.Path(gateway.config_path)
+    good = path.read_text()
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    gateway.reload()
+    gateway.wait_log(REFUSED, 10 * PATIENCE)
+    assert words in str(gateway.log_lines()), gateway.log_text()[-600:]
+    producer = produce(redis, STREAM, keys=3, count=100)
+    Verifier(producer, broker).wait(10 * PATIENCE).check(duplicates=0)
+    assert gateway.log_count(RELOADED) == 0
+    path.write_text(good.replace("topic", "topic") + "\n# mended\n")
+    reload_done(gateway)
+
+
+@pytest.mark.parametrize("what", ["slots", "connections", "certificate"])
+def test_what_cannot_be_applied_is_refused(things, tmp_path, what):
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_for(redis, broker))
+    if what == "slots":
+        gateway.config["slots"] = 3
+    elif what == "connections":
+        gateway.config["brokers"][0]["connections"] = 2
+    else:
+        (tmp_path / "ca").write_text("no certificate\n")
+        gateway.config["brokers"][0].update(url="mqtts://127.0.0.1:1", tls={"ca_file":
+                                                                            str(tmp_path / "ca")})
+    gateway.write_config(gateway.config)
+    gateway.reload()
+    gateway.wait_log(REFUSED, 10 * PATIENCE)
+    time.sleep(0.5)
+    assert gateway.log_count(RELOADED) == 0
+    gateway.check_running()
+
+
+def test_a_new_signing_key_without_one_unsigned_message(things, tmp_path):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.ack_delay = 0.005
+    producer = Producer(redis, STREAM, keys=20)
+    gateway = things.gateway(config_for(redis, broker, route_changes=signed(tmp_path, "first")))
+    with producer.background(rate=2000):
+        time.sleep(0.7)
+        signed(tmp_path, "second")
+        reload_done(gateway)
+        time.sleep(0.5)
+    wait_settled(redis.client(), seconds=60)
+    verifier, keys = Verifier(producer), []
+    for message in broker.messages:
+        if message.topic.startswith("nemo/"):
+            try:
+                verifier.add(opened(message, "first"))
+                keys.append("first")
+            except AssertionError:
+                verifier.add(opened(message, "second"))
+                keys.append("second")
+    verifier.report().check(duplicates=0)
+    assert set(keys) == {"first", "second"} and keys == sorted(keys)
+
+
+@pytest.mark.limit(150)
+def test_other_instances_see_no_change(things):
+    redis, broker = things.redis(), things.recording_broker()
+    config = gateway_config(redis, broker, slots=4, delivery={"lease_ttl": "5s"})
+    first = things.gateway({**config, "instance": "one"})
+    second = things.gateway({**config, "instance": "two"})
+    wait_until(lambda: second.log_count("instances", living="2") and
+               first.log_count("instances", living="2"), 20 * PATIENCE)
+    time.sleep(1)
+    handed = first.log_count("slot handed over") + second.log_count("slot handed over")
+    living = second.log_count("instances")
+    producer = Producer(redis, [f"nemo:{{{site}}}:events" for site in "abcdef"], keys=5)
+    with producer.background(rate=1000):
+        first.reload()
+        reload_done(first)
+        time.sleep(1)
+    Verifier(producer, broker).wait(30 * PATIENCE).check(duplicates=0)
+    assert second.log_count("instances") == living
+    assert first.log_count("slot handed over") + second.log_count("slot handed over") == handed
+
+
+def test_the_end_overtakes_a_reload(things):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.hold_acks()
+    gateway = things.gateway(config_for(redis, broker, delivery={"drain_timeout": "3s"}))
+    produce(redis, STREAM, keys=3, count=10)
+    wait_until(lambda: broker.owed_acks() >= 10, 10 * PATIENCE)
+    gateway.reload()
+    gateway.wait_log("draining", 10 * PATIENCE)
+    assert gateway.terminate(15 * PATIENCE) == 0
+    assert gateway.log_count(RELOADED) == 0
