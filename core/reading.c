@@ -151,12 +151,12 @@ const struct redis_stream_sink reading_sink = {on_stream, on_entry};
 
 /* ---- choosing ----------------------------------------------------------------------------- */
 
-/* Under load a lane waits until a good part of its outlet's room is free: many small reads cost
- * more. Room that a history waits for is left to it. */
+/* Under load a lane waits until a good part of what is read ahead has been sent: many small reads
+ * cost more. Room that a history waits for is left to it. */
 static bool worth_reading(const struct outlet *outlet)
 {
     return !outlet->wanted &&
-           outlet->used + outlet->reserved <= outlet->credits - outlet->credits / 4 &&
+           outlet->used + outlet->reserved <= outlet->credits - outlet->ahead * 3 / 8 &&
            outlet->bytes <= outlet->bytes_max - outlet->bytes_max / 4 && reading_room(outlet) > 0;
 }
 

@@ -227,6 +227,7 @@ struct outlet {
     bool open;       /* all connections have been ready since the lease was taken */
     bool reached;    /* one of them is ready, as was told last */
     size_t credits;  /* entries that may be unsettled */
+    size_t ahead;    /* of them, those beyond what may be in flight */
     size_t used;     /* entries in the ledger */
     size_t reserved; /* entries that outstanding reads may bring */
     size_t bytes;    /* encoded entries in memory */

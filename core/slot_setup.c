@@ -81,14 +81,18 @@ static size_t events_per_publish(const struct config *config, size_t broker)
     return most;
 }
 
-static size_t credits_of(const struct config *config, size_t index)
+static void set_credits(struct outlet *outlet, const struct config *config, size_t index)
 {
-    const struct config_broker *broker = &config->brokers[index];
+    const struct config_broker *broker = outlet->broker;
     size_t window =
         (size_t)broker->connections * broker->inflight * events_per_publish(config, index);
     size_t ahead = window * CREDITS_AHEAD_PER_INFLIGHT;
-    size_t credits = window + (ahead < CREDITS_AHEAD_MAX ? ahead : CREDITS_AHEAD_MAX);
-    return credits < CREDITS_MIN ? CREDITS_MIN : credits > CREDITS_MAX ? CREDITS_MAX : credits;
+    ahead = ahead < CREDITS_AHEAD_MAX ? ahead : CREDITS_AHEAD_MAX;
+    size_t credits = window + ahead;
+    outlet->credits = credits < CREDITS_MIN   ? CREDITS_MIN
+                      : credits > CREDITS_MAX ? CREDITS_MAX
+                                              : credits;
+    outlet->ahead = outlet->credits > window + ahead ? outlet->credits - window : ahead;
 }
 
 static bool open_pool(struct outlet *outlet, struct tls_context *tls, unsigned salt)
@@ -116,7 +120,7 @@ static bool open_outlet(struct slot *slot, size_t index)
     outlet->broker = broker;
     outlet->log = log_child(&slot->log, LOG_TEXT("broker", broker->name));
     outlet->connections = broker->connections;
-    outlet->credits = credits_of(slot->setting.config, index);
+    set_credits(outlet, slot->setting.config, index);
     outlet->entry_bytes = 512;
     outlet->bytes_max = slot->setting.config->delivery.inflight_bytes /
                         slot->setting.config->slots / config_routed_brokers(slot->setting.config);

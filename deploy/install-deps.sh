@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that nemogate's scripts need, and only those that are missing.
 # Sets: demo (build and demo), tests (build and tests), lint (style checks, clang), package (.deb),
-# bench (build and benchmark).
+# bench (build and benchmark), page (tests of the monitor page: a whole browser).
 # Works as root or through sudo; without either it says which packages to install.
 set -euo pipefail
 
@@ -11,7 +11,7 @@ servers=(redis-server redis-tools mosquitto mosquitto-clients openssl)
 python=(python3 python3-redis python3-paho-mqtt)
 
 usage() {
-    echo "usage: deploy/install-deps.sh demo|tests|lint|package|bench..." >&2
+    echo "usage: deploy/install-deps.sh demo|tests|lint|package|bench|page..." >&2
     exit 2
 }
 
@@ -25,11 +25,12 @@ for set in "$@"; do
     case $set in
     demo) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}") ;;
     tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-msgpack
-                    python3-pytest python3-pytest-xdist python3-yaml python3-django faketime
+                    python3-pytest python3-pytest-xdist python3-yaml python3-django prometheus faketime
                     procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git
                    python3 libcriterion-dev systemd spin) ;;
     package) wanted+=("${build[@]}" dpkg-dev file) ;;
+    page) wanted+=(chromium chromium-driver python3-selenium python3-pytest fonts-dejavu-core) ;;
     bench) wanted+=("${build[@]}" redis-server mosquitto openssl python3 gnuplot-nox) ;;
     *) usage ;;
     esac

@@ -1,7 +1,8 @@
 #!/bin/bash
 # All tests: installs what they need, builds, runs the unit tests (Criterion through ctest) and the
-# integration tests (pytest against real Redis and Mosquitto; the plugin for NEMO among them), and
-# closes with a line "N passed, N failed". Exit status 0 only if nothing failed.
+# integration tests (pytest against real Redis and Mosquitto; the plugin for NEMO among them), those
+# of the monitor page where its browser is installed (deploy/install-deps.sh page), and closes with
+# a line "N passed, N failed". Exit status 0 only if nothing failed.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,15 +11,17 @@ python=/usr/bin/python3
 san=
 unit=yes
 integration=yes
+page=if-there
 workers=3 # most tests wait rather than compute
 pytest_arguments=()
 
 usage() {
     cat <<END
-usage: tests/run.sh [--san asan|tsan] [--unit | --integration [PYTEST ARGUMENTS...]]
+usage: tests/run.sh [--san asan|tsan] [--unit | --page | --integration [PYTEST ARGUMENTS...]]
   --san          build with AddressSanitizer and UBSan, or with ThreadSanitizer; a report of theirs
                  is a failed test. The integration tests then use smaller counts
   --unit         only the unit tests
+  --page         only the tests of the monitor page; installs a browser
   --integration  only the integration tests; what follows goes to pytest, e.g. -k drain -x
 END
 }
@@ -30,9 +33,11 @@ while [ $# -gt 0 ]; do
         [ "$san" = asan ] || [ "$san" = tsan ] || { usage >&2 && exit 2; }
         shift
         ;;
-    --unit) integration=no ;;
+    --unit) integration=no page=no ;;
+    --page) unit=no integration=no page=yes ;;
     --integration)
         unit=no
+        page=no
         shift
         pytest_arguments=("$@")
         break
@@ -42,7 +47,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ "$unit$integration" != nono ] || { usage >&2 && exit 2; }
+[ "$unit$integration$page" != nonono ] || { usage >&2 && exit 2; }
 
 say() {
     printf '\n== %s\n' "$*"
@@ -52,6 +57,17 @@ build=$root/build/${san:-tests}
 results=$build/results
 say "packages"
 "$root/deploy/install-deps.sh" tests
+if [ "$page" = yes ]; then
+    "$root/deploy/install-deps.sh" page
+elif [ "$page" = if-there ]; then
+    page=no
+    if [ -z "$san" ] && command -v chromium >/dev/null && command -v chromedriver >/dev/null &&
+        "$python" -c "import selenium" 2>/dev/null; then
+        page=yes
+    else
+        echo "the monitor page is not tested here: deploy/install-deps.sh page, tests/run.sh --page"
+    fi
+fi
 
 say "build in ${build#"$root/"}"
 if [ -n "$san" ]; then
@@ -90,5 +106,12 @@ if [ "$integration" = yes ]; then
         "${pytest_arguments[@]}" || true
 fi
 
+if [ "$page" = yes ]; then
+    say "monitor page"
+    cd "$root"
+    NEMOGATE_BINARY=$build/nemogate PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest \
+        -p no:cacheprovider -ra --durations=5 --junitxml="$results/page.xml" tests/page || true
+fi
+
 say "results"
-"$python" -B "$root/tests/sum_results.py" "$results" "$unit" "$integration"
+"$python" -B "$root/tests/sum_results.py" "$results" "$unit" "$integration" "$page"

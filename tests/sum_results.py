@@ -45,11 +45,11 @@ def unit(total, file):
             total.fail(f"unit {name}: holds no test")
 
 
-def integration(total, file):
+def by_pytest(total, file):
     for case in ElementTree.parse(file).getroot().iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
         if case.find("failure") is not None or case.find("error") is not None:
-            total.fail(f"integration {name}")
+            total.fail(name)
         elif case.find("skipped") is not None:
             total.skipped += 1
         else:
@@ -70,11 +70,13 @@ def suite(total, wanted, name, read, file):
 
 
 def main():
-    folder, with_unit, with_integration = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    folder = Path(sys.argv[1])
+    with_unit, with_integration, with_page = sys.argv[2:5]
     total = Sum()
     suite(total, with_unit == "yes", "unit", unit, folder / "unit.xml")
-    suite(total, with_integration == "yes", "integration", integration,
+    suite(total, with_integration == "yes", "integration", by_pytest,
           folder / "integration.xml")
+    suite(total, with_page == "yes", "page", by_pytest, folder / "page.xml")
     for report in sorted((folder / "sanitizer").iterdir()):
         text = report.read_text(errors="replace")
         first = next((line for line in text.splitlines() if "ERROR" in line or "WARNING" in line

@@ -67,7 +67,9 @@ def test_order_after_an_outage(lab, seen):
 
 @scenario(3, "broker stalls, is killed, returns: 300 events meanwhile")
 def test_broker_dies(lab, seen):
-    lab = lab(broker_changes={"puback_timeout": "2s"})
+    # The broker writes down each change, or the subscriber's session would be gone with it.
+    lab = lab(broker_changes={"puback_timeout": "2s"},
+              broker={"extra": ["autosave_on_changes true", "autosave_interval 1"]})
     toggle(lab, 3)
     lab.wait_settled()
     wait_until(lambda: len(tool_events(lab)) == 6, 10)

@@ -30,6 +30,7 @@ def test_validated_charge(lab, seen):
     assert lab.written() == before
     lab.browser.disable(tool)
     lab.wait_state(tool, "idle")
+    wait_until(lambda: len(events(lab, tool)) == 4, 5)
     words = [json.loads(m.payload)["state"] for m in lab.messages(lab.topic(f"tools/{tool}/state"))]
     assert words[-4:] == ["in_use", "idle", "in_use", "idle"]
     assert events(lab, tool) == ["enabled", "disabled", "enabled", "disabled"]
@@ -92,10 +93,10 @@ def test_shutdown(lab, seen):
     assert tasks["tasks"][0]["problem"].startswith("sm\u00f6kes")
     task = tasks["tasks"][0]["id"]
     lab.browser.post(f"/update_task/{task}/", {"tool": tool, "description": "hosed",
-                                               "action": "resolve"})
+                                               "urgency": 0, "action": "resolve"})
     state = lab.wait_state(tool, "idle")
     assert state["operational"] and not state["problems"]
-    assert events(lab, tool) == ["down", "up"]
+    wait_until(lambda: events(lab, tool) == ["down", "up"], 5, lambda: str(events(lab, tool)))
     seen(f"down with problem '{tasks['tasks'][0]['problem']}', then idle")
 
 

@@ -63,7 +63,7 @@ def test_sources_have_no_way_in_for_markup():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
-                     "new Function", " style=", "://") :
+                     "new Function", " style=", "://"):
             allowed = word == "://" and "www.w3.org" in text and text.count("://") == text.count(
                 "://www.w3.org")
             assert word not in text or allowed, f"{path.name}: {word}"
@@ -509,6 +509,25 @@ def test_axe_finds_nothing(page, gateway, scheme):
                 " [one.impact, one.id, one.nodes.map((node) => node.target.join(' ') + ': '"
                 " + node.failureSummary)])))")
             assert found == [], (case, width, json.dumps(found, indent=1))
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800), (1920, 1080)],
+                         ids=["phone", "desktop", "wall"])
+def test_pictures_to_look_at(page, gateway, size):
+    """Kept in build/page for the eyes of a person; here only that the page fits."""
+    folder = ROOT / "build" / "page"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.size(*size, mobile=size[0] < 500)
+    for scheme, case in (("light", "fine"), ("dark", "broker-down"), ("light", "dead-letters")):
+        page.colours(scheme)
+        gateway.set_case(case)
+        page.open(gateway)
+        for topic, payload, more in mock_cases.some_events():
+            gateway.message(topic, payload, **more)
+        page.wait_feed("María José Ruiz enabled Spin coater")
+        time.sleep(0.5)
+        page.driver.save_screenshot(str(folder / f"{case}-{size[0]}-{scheme}.png"))
+        assert page.js("return document.documentElement.scrollWidth") == size[0]
 
 
 # ---- hostile texts --------------------------------------------------------------------------------

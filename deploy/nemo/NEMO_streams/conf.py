@@ -46,6 +46,20 @@ class Config:
         return f"nemo:{{{self.site}}}:turns"
 
     @property
+    def settings_key(self):
+        """Hash: the broker and the names of its secrets, for the gateway (settings_publish.py)."""
+        return f"nemo:{{{self.site}}}:gateway:settings"
+
+    @property
+    def gateway_key(self):
+        """Hash that the gateway writes about itself (gateway_status.py)."""
+        return f"nemo:{{{self.site}}}:gateway"
+
+    @property
+    def dead_key(self):
+        return f"nemo:{{{self.site}}}:dead"
+
+    @property
     def address(self):
         return self.unix_path or f"{self.host}:{self.port}"
 

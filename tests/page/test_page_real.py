@@ -1,0 +1,195 @@
+"""The monitor page on a real gateway between a real Redis and a real broker: an event written to Redis
+is seen, a broker that stops is told of, a dead letter is sent again, a restart is survived."""
+
+import json
+import os
+import time
+
+import mock_cases
+import pytest
+
+STREAM = "nemo:{lab}:events"
+REFUSED = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET",
+           "ERR_EMPTY_RESPONSE"]
+
+pytestmark = pytest.mark.skipif(not os.environ.get("NEMOGATE_BINARY"),
+                                reason="NEMOGATE_BINARY names no gateway")
+
+
+class Lab:
+    """Redis, a broker and the gateway with its page."""
+
+    def __init__(self, tmp, acl=None, **admin):
+        from harness import Gateway, Mosquitto, RedisServer
+        from harness.gateway import gateway_config
+        from harness.process import free_port
+
+        self.redis = RedisServer(tmp).start()
+        self.broker = Mosquitto(tmp, acl=acl).start()
+        self.port = free_port()
+        config = gateway_config(self.redis, self.broker, delivery={"max_payload": "4KiB"},
+                                admin={"listen": f"127.0.0.1:{self.port}", **admin})
+        self.gateway = Gateway(tmp, config).start()
+        self.client = self.redis.client()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/"
+
+    def write(self, topic, payload, stream=STREAM, **fields):
+        body = payload if isinstance(payload, str) else json.dumps(payload)
+        return self.client.xadd(stream, {"topic": topic, "payload": body, **fields})
+
+    def tool(self, number, state, user=None, **fields):
+        body = mock_cases.tool_state("lab", number, state, user, 0)
+        self.write(f"tools/{number}/state", body, key=f"tool/{number}", type="tool.state",
+                   retain="1", **fields)
+
+    def event(self, word, number, user):
+        _, body, _ = mock_cases.tool_event(word, number, user)
+        self.write(f"tools/{number}/event", body, key=f"tool/{number}", type=f"tool.{word}")
+
+    def close(self):
+        for one in (self.gateway, self.broker, self.redis):
+            one.close()
+
+
+@pytest.fixture
+def labs(tmp_path):
+    made = []
+
+    def make(**options):
+        made.append(Lab(str(tmp_path), **options))
+        return made[-1]
+
+    yield make
+    for lab in made:
+        lab.close()
+
+
+def test_event_is_seen_within_a_second(page, labs):
+    """From XADD to the page; the quickest of three, as the machine may be busy."""
+    lab = labs()
+    page.open(lab)
+    page.js("""window.seen = [];
+        new MutationObserver(() => window.seen.push(Date.now()))
+            .observe(document.getElementById('feed-list'), {childList: true});""")
+    delays = []
+    for i in range(3):
+        sent = time.time() * 1000
+        lab.event("enabled", i, "René Müller")
+        page.wait_for("return window.seen.length > arguments[0]", i)
+        delays.append(page.js("return window.seen[arguments[0]]", i) - sent)
+        page.wait_feed(f"René Müller enabled {mock_cases.TOOLS[i]}")
+    assert min(delays) < 1000, delays
+    page.wait_text("hero-text", "The site is connected; the last event arrived ")
+
+
+def test_tools_appear_and_stay_over_a_reload_of_the_page(page, labs):
+    lab = labs()
+    page.open(lab)
+    lab.tool(0, "in_use", "René Müller")
+    lab.tool(1, "down")
+    page.wait_text("tools-list", "in use · René Müller")
+    page.open(lab)
+    page.wait_text("tools-list", "in use · René Müller")
+    page.wait_text("tools-list", "out of order")
+
+
+def test_broker_stops_and_the_sentence_changes(page, labs):
+    lab = labs()
+    page.open(lab)
+    lab.event("enabled", 0, "René Müller")
+    page.wait_text("hero-text", "The site is connected")
+    lab.broker.kill()
+    page.wait_text("hero-text", "Broker main has been unreachable", patience=30)
+    lab.event("enabled", 1, "Ada Osei")
+    page.wait_text("hero-text", "one event waits in Redis and is not lost", patience=30)
+    page.wait_text("picture", "unreachable")
+    lab.broker.start()
+    page.wait_text("hero-text", "The site is connected", patience=60)
+    page.wait_feed("Ada Osei enabled Sputter 2")
+
+
+def test_redis_stops_and_the_sentence_changes(page, labs):
+    lab = labs()
+    page.open(lab)
+    lab.event("enabled", 0, "René Müller")
+    page.wait_text("hero-text", "The site is connected")
+    lab.redis.kill()
+    page.wait_text("hero-text", "Redis has been unreachable", patience=30)
+    lab.redis.start()
+    page.wait_for("return !document.getElementById('hero-text').textContent.includes('Redis has')",
+                  patience=60)
+
+
+def test_dead_letter_is_replayed(page, labs):
+    """Refused by the broker's rules; once they are mended, sent again from the page."""
+    lab = labs(write=True, acl="topic write nemo/lab/tools/#\ntopic write nemogate/#")
+    lab.write("secret/1", "hello", key="secret")
+    page.open(lab)
+    page.wait_text("letters-list", "The broker does not allow nemogate to write there", patience=30)
+    page.wait_text("hero-text", "One event", patience=30)
+    with open(os.path.join(lab.broker.folder, "acl"), "w", encoding="utf-8") as acl:
+        acl.write("topic write #\n")
+    lab.broker.kill()
+    lab.broker.start()
+    page.wait_for("return !document.getElementById('hero-text').textContent.includes('unreachable')",
+                  patience=60)
+    page.click("#letters-list input")
+    page.click_text("#letters-actions", "Send again (1)")
+    page.click_text("#confirm-buttons", "Send again")
+    page.wait_text("letters-result", "One event done.")
+    page.wait_feed("nemo/lab/secret/1")
+    page.wait_text("hero-text", "The site is connected", patience=30)
+    assert lab.client.xlen("nemo:{lab}:dead") == 0
+
+
+def test_without_write_the_page_only_shows(page, labs):
+    lab = labs()
+    lab.write("big", "x" * 5000)
+    page.open(lab)
+    page.wait_text("letters-list", "It is too large", patience=30)
+    assert not page.visible("letters-bar") and page.visible("letters-readonly")
+
+
+def test_restart_of_the_gateway_is_survived(page, labs):
+    page.expected += REFUSED
+    lab = labs()
+    page.open(lab)
+    lab.tool(0, "in_use", "René Müller")
+    page.wait_text("tools-list", "in use · René Müller")
+    lab.gateway.terminate()
+    page.wait_text("hero-text", "Connection to nemogate lost, trying again", patience=30)
+    page.wait_text("tools-list", "in use · René Müller")
+    lab.gateway.start()
+    lab.event("enabled", 1, "Ada Osei")
+    page.wait_text("hero-text", "The site is connected", patience=60)
+
+
+def test_token_of_the_real_gateway(page, labs, tmp_path):
+    page.expected.append("401")
+    token = tmp_path / "token"
+    token.write_text("a-token-of-sufficient-length\n", encoding="utf-8")
+    token.chmod(0o600)
+    lab = labs(token_file=str(token))
+    page.open(lab, ready=False)
+    page.wait_for("return document.getElementById('token').open")
+    page.find("#token-input").send_keys("a-token-of-sufficient-length\n")
+    page.wait_for("return !document.getElementById('content').hidden")
+    lab.event("enabled", 0, "René Müller")
+    page.wait_feed("René Müller enabled woollam")
+    page.js("sessionStorage.clear()")
+
+
+def test_hostile_event_is_inert(page, labs):
+    evil = "<img src=x onerror=\"window.pwned=1\">"
+    lab = labs()
+    page.open(lab)
+    lab.write("tools/9/event", {"event": "enabled", "tool_name": evil, "user": evil}, type=evil,
+              key=evil, id=evil)
+    lab.write(f"tools/{evil}/state", evil, retain="1")
+    page.wait_feed(f"{evil} enabled {evil}")
+    page.wait_feed(f"nemo/lab/tools/{evil}/state")
+    assert page.js("return window.pwned") is None
+    assert page.js("return document.querySelectorAll('img').length") == 0
