@@ -225,7 +225,7 @@ def idle(length):
     shape = Shape(streams=length.many_streams, keys=20)
     return [Case(f"nemogate, {length.many_streams} idle streams", shape,
                  partial(trials.idle, shape=shape, seconds=length.idle_seconds),
-                 length.idle_seconds + 5 + GATEWAY_SECONDS)]
+                 length.idle_seconds + 5 + length.many_streams / 250 + GATEWAY_SECONDS)]
 
 
 def storm(length):

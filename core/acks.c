@@ -139,7 +139,7 @@ static void send_burial(struct lane *lane)
     struct bytes arguments[] = {bytes_of("EVAL"),
                                 bytes_of(bury_script),
                                 bytes_of("2"),
-                                bytes_of(lane->name),
+                                lane_name(lane),
                                 bytes_of(lane->dead_stream),
                                 bytes_of(slot->setting.config->redis.group),
                                 bytes_of(id),
@@ -156,7 +156,7 @@ static void send_xack(struct lane *lane)
     char ids[IDS_MAX][STREAM_ID_TEXT];
     struct bytes arguments[IDS_MAX + 3];
     arguments[0] = bytes_of("XACK");
-    arguments[1] = bytes_of(lane->name);
+    arguments[1] = lane_name(lane);
     arguments[2] = bytes_of(slot->setting.config->redis.group);
     uint32_t count = 0;
     for (uint32_t index = lane->owed.first; index != ENTRY_NONE && count < IDS_MAX; count++) {

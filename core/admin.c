@@ -72,6 +72,12 @@ void admin_deliver(struct admin *admin, const struct mail *mail)
         model_take(admin, mail->data);
     else if (mail->kind == MAIL_REPORTED)
         on_reported(admin, mail->slot, mail->count);
+    else if (mail->kind == MAIL_SAMPLE)
+        feed_sample(admin, mail->data);
+    else if (mail->kind == MAIL_SLOT_STATE)
+        state_take(admin, mail->count, mail->data);
+    else if (mail->kind == MAIL_LETTERS)
+        letters_take(admin, mail->data);
 }
 
 /* ---- what the engine tells ----------------------------------------------------------------- */
@@ -79,6 +85,8 @@ void admin_deliver(struct admin *admin, const struct mail *mail)
 void admin_started(struct admin *admin, unsigned shards)
 {
     admin->shards = shards;
+    if (admin->listener_count > 0)
+        admin->setting.post(admin->setting.context, MAIL_WATCH, 1, NULL);
     (void)admin_request_reports(admin);
 }
 
@@ -153,6 +161,8 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
         model_end_minute(admin);
     }
     routes_tick(admin, now);
+    feed_tick(admin, now);
+    state_tick(admin, now);
 }
 
 /* ---- making and ending --------------------------------------------------------------------- */
@@ -161,8 +171,8 @@ static bool open_admin(struct admin *admin)
 {
     struct timeval period = {.tv_usec = TICK_MS * 1000};
     uint64_t now = net_now_ms();
-    if (!model_open(admin) || admin->config->admin.listen[0] == '\0')
-        return admin->slots != NULL;
+    if (!model_open(admin) || !letters_open(admin) || admin->config->admin.listen[0] == '\0')
+        return admin->letters != NULL;
     admin->next_mark_ms = now + RATE_MARK_MS;
     admin->next_minute_ms = now + MINUTE_MS;
     admin->tick = event_new(admin->setting.net->base, -1, EV_PERSIST, on_tick, admin);
@@ -194,6 +204,9 @@ void admin_free(struct admin *admin)
     http_server_free(admin->http);
     if (admin->tick != NULL)
         event_free(admin->tick);
+    letters_close(admin);
+    feed_close(admin);
+    state_close(admin);
     routes_close(admin);
     model_close(admin);
     free(admin);

@@ -161,7 +161,9 @@ struct admin {
     unsigned listener_count;
     uint64_t feed_dropped, feed_untold;
     unsigned feed_budget;
-    uint64_t feed_budget_ms, next_status_ms;
+    uint64_t feed_budget_ms, next_status_ms, next_history_ms, next_heartbeat_ms;
+    struct admin_question *questions; /* about the state of sites */
+    uint64_t question_number;
     struct admin_letters *letters;
 };
 

@@ -176,6 +176,9 @@ void routes_go_on(struct admin *admin)
 void routes_on_gone(void *context, struct http_connection *connection)
 {
     struct admin *admin = context;
+    feed_gone(admin, connection);
+    state_gone(admin, connection);
+    letters_gone(admin, connection);
     for (struct admin_request **link = &admin->requests; *link != NULL;) {
         struct admin_request *request = *link;
         if (request->connection != connection) {
@@ -227,6 +230,10 @@ static void answer_read(struct admin *admin, struct http_connection *connection,
         wait_for_reports(admin, connection,
                          strcmp(request->query, "format=text") == 0 ? ROUTE_STATUS_TEXT
                                                                     : ROUTE_STATUS);
+    else if (strcmp(request->path, "/api/v1/feed") == 0)
+        feed_open(admin, connection, strcmp(request->method, "HEAD") == 0);
+    else if (state_answer(admin, connection, request->path))
+        return;
     else
         http_answer_error(connection, 404, "not-found", "there is nothing at this path");
 }
@@ -241,6 +248,8 @@ void routes_on_request(void *context, struct http_connection *connection,
         return;
     else if (!may_ask(admin, request))
         http_answer_error(connection, 401, "token", "a token is needed: Authorization: Bearer");
+    else if (letters_answer(admin, connection, request))
+        return;
     else if (is_reading(request))
         answer_read(admin, connection, request);
     else

@@ -173,7 +173,7 @@ void bundle_forget(struct outbox *outbox)
  * taken at its longest: the count of events is part of it. */
 static size_t room_for_events(const struct outbox *outbox, const struct lane *lane)
 {
-    struct bytes name = bytes_of(lane->name);
+    struct bytes name = lane_name(lane);
     size_t head = batch_head_size(lane->site, name, UINT32_MAX);
     size_t most = lane->route->batch.bytes;
     size_t around = BUNDLE_PACKET_EXTRA + lane->bundling.topic_length;
@@ -232,7 +232,7 @@ static void write_payload(struct writer *w, const struct lane *lane,
                           const struct contents *contents)
 {
     const struct ledger *ledger = &lane->slot->ledger;
-    batch_put_head(w, lane->site, bytes_of(lane->name), contents->count);
+    batch_put_head(w, lane->site, lane_name(lane), contents->count);
     for (uint32_t index = contents->first;; index = ledger_entry(ledger, index)->next) {
         const struct entry *entry = ledger_entry(ledger, index);
         if (entry->state == ENTRY_SENT)
@@ -247,7 +247,7 @@ static enum status send_contents(struct outbox *outbox, const struct lane *lane,
 {
     struct outlet *outlet = outbox->outlet;
     const struct bundling *b = &lane->bundling;
-    size_t head = batch_head_size(lane->site, bytes_of(lane->name), contents->count);
+    size_t head = batch_head_size(lane->site, lane_name(lane), contents->count);
     struct mqtt_publish publish = {.version = outlet->conn_config.version,
                                    .qos = 1,
                                    .topic = {b->topic, b->topic_length},

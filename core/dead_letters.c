@@ -40,7 +40,7 @@ static bool read_ids(struct letters *letters)
     return true;
 }
 
-static bool read_options(struct letters *letters)
+bool letters_read_options(struct letters *letters)
 {
     const struct cli *cli = letters->cli;
     struct timespec now;
@@ -91,7 +91,7 @@ int dead_letters_run(const struct config *config, const struct cli *cli, FILE *o
 {
     struct letters letters = {.config = config, .cli = cli, .out = out, .errors = errors};
     signal(SIGPIPE, SIG_IGN);
-    if (!read_options(&letters))
+    if (!letters_read_options(&letters))
         return CLI_EXIT_USAGE;
     bool ok = letters_redis_open(&letters.redis, config) && letters_find_sites(&letters) &&
               carry_out(&letters);

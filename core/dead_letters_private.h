@@ -253,7 +253,14 @@ struct letters {
     struct stream_id since;
     bool incomplete; /* something was refused, failed, or not found: exit code 1 */
     bool stopped;    /* by a signal, after what is under way */
+    bool quiet;      /* without progress and signals: not the main thread's */
+    /* Of each letter that a replay has looked at; why NULL: it was replayed. NULL: no matter. */
+    void (*on_replayed)(void *context, struct stream_id id, const char *why);
+    void *on_replayed_context;
 };
+
+/* Judges --site and --since and reads --id. false: told on errors. */
+MUST_CHECK bool letters_read_options(struct letters *letters);
 
 /* Those of --site, or all that have dead letters. false: Redis has failed, or memory is short. */
 MUST_CHECK bool letters_find_sites(struct letters *letters);

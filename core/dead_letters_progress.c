@@ -39,6 +39,10 @@ bool letters_progress_open(struct letters_progress *progress, struct letters *le
                            void (*format)(void *context, char *text, size_t size), void *context)
 {
     struct event_base *base = letters->redis.net.base;
+    if (letters->quiet) {
+        *progress = (struct letters_progress){.letters = letters};
+        return true;
+    }
     *progress = (struct letters_progress){
         .letters = letters,
         .format = format,

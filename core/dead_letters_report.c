@@ -100,7 +100,11 @@ static void put_note(struct letters_report *report, const struct letters_replaye
 
 void letters_report_add(struct letters_report *report, const struct letters_replayed *replayed)
 {
+    struct letters *letters = report->letters;
     report->counts[replayed->outcome]++;
+    if (letters->on_replayed != NULL)
+        letters->on_replayed(letters->on_replayed_context, replayed->id,
+                             OUTCOMES[replayed->outcome].why);
     if (report->letters->cli->json)
         put_object(report, replayed);
     else

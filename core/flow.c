@@ -51,6 +51,8 @@ void flow_settle(struct slot *slot, uint32_t index)
 {
     struct entry *entry = ledger_entry(&slot->ledger, index);
     entry->lane->counts.settled++;
+    if (slot->watch.on || entry->retained)
+        watch_settled(slot, index);
     flow_release_packet(entry);
     acks_owe(slot, index);
 }

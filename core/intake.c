@@ -278,6 +278,10 @@ bool flow_take(struct lane *lane, const struct redis_entry *in)
     if (entry->fault_reason == NULL && decoded.retain && !lane_bundles(lane) &&
         decoded.key.data != decoded.topic.data)
         watch_retained(lane, &decoded, entry->key_hash);
+    entry->retained = slot->watch.table != NULL && entry->fault_reason == NULL && decoded.retain &&
+                      !lane_bundles(lane);
+    if (slot->watch.on && entry->fault_reason == NULL)
+        watch_note(lane, &decoded, index);
     give_place(lane, entry, index);
     return true;
 }

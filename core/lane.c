@@ -60,12 +60,13 @@ struct lane *lane_new(struct slot *slot, const char *name, bool late)
         free(lane);
         return NULL;
     }
+    lane->name_length = (uint32_t)strlen(name);
     lane->slot = slot;
     lane->turn.lane = lane;
     lane->late = late;
     lane->route = route;
     lane->outlet = &slot->outlets[route->broker];
-    lane->site = stream_site(bytes_of(lane->name));
+    lane->site = stream_site(lane_name(lane));
     if (lane->site.length == 0)
         lane->site = bytes_of(route->site);
     lane->owed = entry_queue_empty();
@@ -74,7 +75,7 @@ struct lane *lane_new(struct slot *slot, const char *name, bool late)
         (struct read_op){.lanes = &lane->history_page, .lane_count = 1, .history = true};
     lane->dead_stream = name_of_site(lane, "dead");
     lane->tries_key = name_of_site(lane, "tries");
-    bundle_init(lane, flow_key_hash(bytes_of(lane->name)));
+    bundle_init(lane, flow_key_hash(lane_name(lane)));
     if (lane->dead_stream == NULL || lane->tries_key == NULL || !expand_topics(lane)) {
         lane_free(lane);
         return NULL;
@@ -302,8 +303,8 @@ static void ask_for_counts(struct lane *lane, const char *after, const char *cou
     char start[STREAM_ID_TEXT + 1];
     snprintf(start, sizeof start, "(%s", after);
     struct bytes arguments[] = {
-        bytes_of("XPENDING"),    bytes_of(lane->name), bytes_of(slot->setting.config->redis.group),
-        bytes_of(start),         bytes_of("+"),        bytes_of(count),
+        bytes_of("XPENDING"),    lane_name(lane), bytes_of(slot->setting.config->redis.group),
+        bytes_of(start),         bytes_of("+"),   bytes_of(count),
         bytes_of(slot->consumer)};
     redis_link_command(slot->read_link, arguments, 7, on_counts, lane);
 }
@@ -403,7 +404,7 @@ static void send_claim(struct lane *lane, struct bytes cursor)
 {
     struct slot *slot = lane->slot;
     struct bytes arguments[] = {
-        bytes_of("XAUTOCLAIM"),   bytes_of(lane->name), bytes_of(slot->setting.config->redis.group),
+        bytes_of("XAUTOCLAIM"),   lane_name(lane),      bytes_of(slot->setting.config->redis.group),
         bytes_of(slot->consumer), bytes_of("0"),        cursor,
         bytes_of("COUNT"),        bytes_of(CLAIM_PAGE), bytes_of("JUSTID")};
     redis_link_command(slot->read_link, arguments, 9, on_claim, lane);
@@ -468,7 +469,7 @@ static void make_group(struct lane *lane)
     bool from_start = lane->had_group || lane->late || redis->start == CONFIG_START_BEGINNING;
     struct bytes arguments[] = {bytes_of("XGROUP"),
                                 bytes_of("CREATE"),
-                                bytes_of(lane->name),
+                                lane_name(lane),
                                 bytes_of(redis->group),
                                 bytes_of(from_start ? "0" : "$"),
                                 bytes_of("MKSTREAM")};
@@ -501,7 +502,7 @@ static void on_summary(void *context, const struct redis_value *reply)
 static void ask_for_summary(struct lane *lane)
 {
     struct slot *slot = lane->slot;
-    struct bytes arguments[] = {bytes_of("XPENDING"), bytes_of(lane->name),
+    struct bytes arguments[] = {bytes_of("XPENDING"), lane_name(lane),
                                 bytes_of(slot->setting.config->redis.group)};
     lane->state = LANE_CLAIM;
     redis_link_command(slot->read_link, arguments, 3, on_summary, lane);

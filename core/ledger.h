@@ -40,6 +40,7 @@ struct entry {
     uint8_t losses;  /* connections that were lost with it as the head of the window */
     bool apart;      /* in the queue of its key, not in the outbox */
     bool suspect;    /* it may be the cause of what went wrong: it is sent alone */
+    bool retained;   /* its payload is to be kept for those who look; see slot_watch.c */
 };
 
 struct ledger {

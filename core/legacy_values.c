@@ -99,9 +99,14 @@ static void end_row(struct parser *p)
 
 /* ---- JSON ---------------------------------------------------------------------------------- */
 
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 static void skip_blanks(struct reader *in)
 {
-    while (in->at < in->end && memchr(" \t\r\n", *in->at, 4) != NULL)
+    while (in->at < in->end && is_blank(*in->at))
         in->at++;
 }
 
@@ -136,7 +141,8 @@ static bool read_string(struct parser *p, struct bytes *text)
 static bool read_word(struct parser *p, struct bytes *text)
 {
     const uint8_t *from = p->in.at;
-    while (p->in.at < p->in.end && memchr(",]} \t\r\n", *p->in.at, 7) == NULL)
+    while (p->in.at < p->in.end && !is_blank(*p->in.at) && *p->in.at != ',' && *p->in.at != ']' &&
+           *p->in.at != '}')
         p->in.at++;
     *text = (struct bytes){from, (size_t)(p->in.at - from)};
     return text->length > 0 || fail(p);
@@ -196,9 +202,9 @@ static bool read_value(struct parser *p, struct bytes name, bool is_column, unsi
 
 static struct bytes trim(struct bytes text)
 {
-    while (text.length > 0 && memchr(" \t\r", text.data[0], 3) != NULL)
+    while (text.length > 0 && is_blank(text.data[0]))
         text = (struct bytes){text.data + 1, text.length - 1};
-    while (text.length > 0 && memchr(" \t\r", text.data[text.length - 1], 3) != NULL)
+    while (text.length > 0 && is_blank(text.data[text.length - 1]))
         text.length--;
     return text;
 }

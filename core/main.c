@@ -32,7 +32,8 @@ static struct log open_log(const struct config *config)
 
 static bool holds_secrets(const struct config *config)
 {
-    bool holds = config->admin.token != NULL || config->redis.password != NULL || config->redis.tls.key_file[0] != '\0';
+    bool holds = config->admin.token != NULL || config->redis.password != NULL ||
+                 config->redis.tls.key_file[0] != '\0';
     for (size_t i = 0; i < config->broker_count; i++)
         holds = holds || config->brokers[i].password != NULL ||
                 config->brokers[i].tls.key_file[0] != '\0';

@@ -114,8 +114,7 @@ static void on_stream(void *context, struct bytes name)
     struct read_op *op = slot->ops_first;
     /* Redis answers the streams in the order in which they were named, without those that are
      * empty. */
-    while (op->position < op->lane_count &&
-           !bytes_equal(bytes_of(op->lanes[op->position]->name), name))
+    while (op->position < op->lane_count && !bytes_equal(lane_name(op->lanes[op->position]), name))
         op->position++;
     if (op->position == op->lane_count)
         redis_link_fail(slot->read_link, "Redis answered a stream that was not asked for");
@@ -339,7 +338,7 @@ static void send_read(struct slot *slot, struct read_op *op, uint32_t block_ms)
         arguments[n++] = bytes_of(words[i]);
     arguments[n++] = bytes_of("STREAMS");
     for (size_t i = 0; i < op->lane_count; i++)
-        arguments[n++] = bytes_of(op->lanes[i]->name);
+        arguments[n++] = lane_name(op->lanes[i]);
     for (size_t i = 0; i < op->lane_count; i++)
         arguments[n++] = bytes_of(">");
     reading_expect(slot, op, block_ms > 0);

@@ -6,6 +6,7 @@
 
 #include "core/peers.h"
 #include "core/report.h"
+#include "core/watch.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -67,6 +68,32 @@ static void report(struct shard *shard, uint64_t number)
     mailbox_post(shard->setting.to_main, MAIL_REPORTED, shard->setting.index, number, NULL);
 }
 
+static void watch(struct shard *shard, bool on)
+{
+    for (unsigned i = 0; i < shard->setting.config->slots; i++)
+        if (shard->slots[i] != NULL)
+            slot_watch(shard->slots[i], on);
+}
+
+/* The last message is without data. */
+static void tell_state(struct shard *shard, uint64_t number, const char *site)
+{
+    for (unsigned i = 0; i < shard->setting.config->slots; i++) {
+        struct watch_state *state = NULL;
+        if (shard->slots[i] != NULL)
+            state = slot_state(shard->slots[i], site);
+        if (state != NULL)
+            mailbox_post_data(shard->setting.to_main, MAIL_SLOT_STATE, i, number, state);
+    }
+    mailbox_post(shard->setting.to_main, MAIL_SLOT_STATE, shard->setting.index, number, NULL);
+}
+
+static void on_sample(void *context, struct watch_sample *sample)
+{
+    struct shard *shard = context;
+    mailbox_post_data(shard->setting.to_main, MAIL_SAMPLE, 0, 0, sample);
+}
+
 static void deliver(void *context, const struct mail *mail)
 {
     struct shard *shard = context;
@@ -95,7 +122,10 @@ static void deliver(void *context, const struct mail *mail)
         report(shard, mail->count);
         break;
     case MAIL_WATCH:
+        watch(shard, mail->count > 0);
+        break;
     case MAIL_STATE:
+        tell_state(shard, mail->count, mail->text);
         break;
     case MAIL_SLOT_RUNNING:
     case MAIL_SLOT_LEFT:
@@ -151,6 +181,7 @@ static bool make_slots(struct shard *shard)
             .on_left = on_left,
             .on_stopped = on_stopped,
             .on_broker = on_broker,
+            .on_sample = on_sample,
             .context = shard,
         };
         shard->slots[i] = slot_new(&setting);

@@ -484,6 +484,7 @@ void slot_on_tick(int fd, short what, void *context)
     else if ((slot->state == SLOT_HELD || slot->state == SLOT_DRAINING) && !valid)
         hold_outlets(slot);
     bound_hand_over(slot, now);
+    watch_tick(slot);
     if (slot->write_fenced && slot->state != SLOT_RELEASING && lease_renewal_due(slot->lease, now))
         lease_renew(slot->lease, slot->write_link);
 }

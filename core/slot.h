@@ -12,6 +12,8 @@
 
 struct slot;
 struct tls_context;
+struct watch_sample;
+struct watch_state;
 
 /* What a slot needs from its shard; all borrowed for its life. */
 struct slot_setting {
@@ -33,6 +35,8 @@ struct slot_setting {
     /* From now on it has a usable connection to the broker with this index, or (reached false, as
      * at the beginning) none. */
     void (*on_broker)(void *context, unsigned slot, size_t broker, bool reached);
+    /* Of what has been published, while slot_watch is on; owned by the callee, to be freed. */
+    void (*on_sample)(void *context, struct watch_sample *sample);
     void *context;
 };
 
@@ -59,6 +63,12 @@ void slot_share_rate(struct slot *slot, size_t broker, unsigned slots);
 /* Ends a drain that takes too long: what is in flight stays pending in Redis. The lease is still
  * released if Redis answers. */
 void slot_hurry(struct slot *slot);
+
+/* Whether somebody listens: samples of what is published are handed over. */
+void slot_watch(struct slot *slot, bool on);
+/* The last retained values of a site that this slot has published, as far as they are kept. Owned
+ * by the caller, one free() frees it; NULL: none are kept, or memory is short. */
+struct watch_state *slot_state(const struct slot *slot, const char *site);
 
 /* The end of a loop turn: publishes, acknowledges, reads. */
 void slot_turn(struct slot *slot);

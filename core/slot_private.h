@@ -13,6 +13,7 @@
 #include "core/report.h"
 #include "core/rotation.h"
 #include "core/slot.h"
+#include "core/watch.h"
 #include "transport/mqtt_pool.h"
 
 #include <event2/event.h>
@@ -83,20 +84,24 @@ struct bundling {
 };
 
 struct lane {
-    struct slot *slot;
+    /* What each read looks at of each lane that it names, close together: with many idle streams
+     * little else is done. */
     char *name;
+    struct outlet *outlet;
+    struct turn turn; /* LANE_LIVE: in one of the slot's rotations */
+    size_t received;  /* entries of the read that is being answered */
+    uint32_t name_length;
+    enum lane_state state;
+
+    struct slot *slot;
     struct bytes site; /* view of name, or of the route's site */
     char *dead_stream; /* nemo:{site}:dead */
     char *tries_key;   /* nemo:{site}:tries */
     uint8_t *prefix;   /* the route's topic prefix, expanded */
     size_t prefix_length;
     const struct config_route *route;
-    struct outlet *outlet;
-    enum lane_state state;
-    struct turn turn;  /* LANE_LIVE: in one of the slot's rotations */
     bool late;         /* found after the first look for streams: it is read from its beginning */
     bool had_group;    /* its group has been seen: one that is gone is made again from 0 */
-    size_t received;   /* entries of the read that is being answered */
     size_t entries;    /* in the ledger */
     uint64_t retry_ms; /* LANE_QUARANTINED: when to try again */
     uint64_t begun_ms; /* when it last began */
@@ -272,6 +277,18 @@ struct slot_trim {
     struct log_limit trouble;
 };
 
+#define WATCH_WAITING 32u
+
+struct slot_watch {
+    bool on;           /* somebody listens */
+    unsigned budget;   /* samples until the next tick */
+    uint64_t dropped;  /* since the last one that was handed over */
+    size_t waiting;    /* samples whose entries have not settled, */
+    uint64_t token[WATCH_WAITING]; /* the entries, */
+    struct watch_sample *sample[WATCH_WAITING];
+    struct watch_table *table; /* retained values; NULL: nobody can ask */
+};
+
 struct slot {
     struct slot_setting setting;
     struct log log;
@@ -325,6 +342,7 @@ struct slot {
 
     struct lane *owing; /* lanes that owe Redis an acknowledgement */
     struct slot_trim trim;
+    struct slot_watch watch;
     struct report_reason reasons[REPORT_REASONS_MAX]; /* of dead letters */
     size_t reason_count;
 
@@ -375,6 +393,11 @@ void slot_start_over(struct slot *slot);
 static inline bool lane_sends_one_by_one(const struct lane *lane)
 {
     return lane->route->strict_order || lane->route->coalesce_retained;
+}
+
+static inline struct bytes lane_name(const struct lane *lane)
+{
+    return (struct bytes){(const uint8_t *)lane->name, lane->name_length};
 }
 
 /* Its entries are published several at a time. */
@@ -545,6 +568,15 @@ void acks_flush(struct slot *slot);
 /* The write link went down: what was sent without an answer is owed again. */
 void acks_rewind(struct slot *slot);
 bool acks_idle(const struct slot *slot);
+
+/* slot_watch.c */
+MUST_CHECK bool watch_open(struct slot *slot);
+void watch_close(struct slot *slot);
+void watch_tick(struct slot *slot);
+/* Somebody listens, and the entry has been taken in. */
+void watch_note(struct lane *lane, const struct stream_entry *in, uint32_t index);
+/* The entry settles, and somebody listens, or it is to be kept. */
+void watch_settled(struct slot *slot, uint32_t index);
 
 /* slot_report.c */
 /* An entry has gone to the dead letters; reason is a constant. */

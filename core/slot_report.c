@@ -35,10 +35,18 @@ void report_note_timed(struct outbox *outbox, const struct entry *entry)
                    redis_ms > entry->id.ms ? (redis_ms - entry->id.ms) * 1000 : 0);
 }
 
+/* The broker does not let us in: CONNACK of MQTT 5.0 (3.2.2.2), or of 3.1.1 (3.2.2.3). */
+static bool is_about_us(const struct mqtt_loss *loss)
+{
+    static const uint8_t codes[] = {4, 5, 0x86, 0x87, 0x8a, 0x8c};
+    return loss->cause == MQTT_LOSS_REFUSED &&
+           memchr(codes, loss->reason_code, sizeof codes) != NULL;
+}
+
 void report_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
 {
     struct outlet_counts *counts = &outbox->outlet->counts;
-    counts->cause = loss->cause == MQTT_LOSS_REFUSED          ? REPORT_REFUSED
+    counts->cause = is_about_us(loss)                         ? REPORT_REFUSED
                     : loss->cause == MQTT_LOSS_PUBACK_TIMEOUT ? REPORT_NO_ANSWER
                                                               : REPORT_LOST;
     counts->lost_ms = net_now_ms();

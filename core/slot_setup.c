@@ -226,7 +226,7 @@ struct slot *slot_new(const struct slot_setting *setting)
     slot->log = log_child(setting->log, LOG_INT("slot", setting->index));
     slot->ops_last = &slot->ops_first;
     if (!open_lease(slot) || !open_links(slot) || !open_outlets(slot) || !open_signers(slot) ||
-        !open_tick(slot)) {
+        !open_tick(slot) || !watch_open(slot)) {
         slot_free(slot);
         return NULL;
     }
@@ -258,6 +258,7 @@ void slot_free(struct slot *slot)
         event_free(slot->lease_retry);
     if (slot->look != NULL)
         event_free(slot->look);
+    watch_close(slot);
     redis_link_free(slot->read_link);
     redis_link_free(slot->write_link);
     for (size_t i = 0; slot->outlets != NULL && i < slot->setting.config->broker_count; i++)

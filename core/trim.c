@@ -270,7 +270,7 @@ static void send_trim(struct lane *lane)
     struct bytes arguments[] = {bytes_of("EVAL"),
                                 bytes_of(trim_script),
                                 bytes_of("1"),
-                                bytes_of(lane->name),
+                                lane_name(lane),
                                 bytes_of(slot->setting.config->redis.group),
                                 bytes_of(STEP),
                                 bytes_of(day_ago)};

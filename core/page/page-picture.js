@@ -7,7 +7,8 @@ const DRAWN_BROKERS = 3;
 const NOT_KNOWN = "–";
 const TALL = 116; // heights of a box
 const LOW = 66;
-const OF_GATEWAY = ["stalled", "slot-without-owner", "reload-failed"];
+const OF_GATEWAY = ["shard-dead", "stalled", "slot-without-owner", "slots-not-running",
+  "starting", "draining", "reload-failed"];
 const OF_REDIS = ["redis-down", "stream-unreadable", "lag-growing", "trim-blocked"];
 const OF_NEMO = ["legacy-bridge-eats"];
 
@@ -44,7 +45,8 @@ export function totalRate(status) {
 
 function gatewayPart(status) {
   const trouble = troubleAmong(status, OF_GATEWAY);
-  const idle = list(status.brokers).length > 0 && list(status.brokers).every((broker) => !broker.up);
+  const used = list(status.brokers).filter((broker) => broker.used !== false);
+  const idle = used.length > 0 && used.every((broker) => !broker.up);
   const state = trouble ? "attention" : (status.redis?.up === false || idle ? "waits" : "works");
   return part("nemogate", trouble ? trouble.level : "ok", rate(totalRate(status)), t("unit.rate"),
     t(`state.${state}`));
@@ -57,8 +59,10 @@ function brokerPart(broker, status) {
   const trouble = list(status.reasons).find((reason) => reason.broker === broker.name
     && Object.hasOwn(BROKER_STATES, reason.code));
   const name = plain(broker.name, 40);
-  const word = trouble ? BROKER_STATES[trouble.code] : (broker.up ? "connected" : "down");
-  const level = trouble ? trouble.level : (broker.up ? "ok" : "error");
+  const unused = !trouble && broker.used === false;
+  const word = trouble ? BROKER_STATES[trouble.code]
+    : (unused ? "unused" : (broker.up ? "connected" : "down"));
+  const level = trouble ? trouble.level : (unused ? "unknown" : (broker.up ? "ok" : "error"));
   return part(name, level, amount(number(broker.inflight)), t("unit.inflight"), t(`state.${word}`));
 }
 
@@ -68,7 +72,7 @@ function brokerParts(status) {
   if (parts.length <= DRAWN_BROKERS) {
     return parts;
   }
-  const order = ["error", "warning", "ok"];
+  const order = ["error", "warning", "ok", "unknown"];
   parts.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
   const rest = parts.slice(DRAWN_BROKERS - 1);
   const down = rest.filter((one) => one.level === "error").length;

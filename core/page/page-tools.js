@@ -8,6 +8,7 @@ const SHOWN = 300;
 const TOPICS = 5000;
 const AGAIN_MS = 20000;
 const SOON_MS = 1500;
+const SHOW_MS = 200;
 const ORDER = ["down", "in_use", "cooldown", "idle"];
 const LIGHTS = { down: "error", in_use: "busy", cooldown: "cooling", idle: "free" };
 
@@ -25,6 +26,7 @@ export class Tools {
     this.topics = new Map();
     this.cut = false;
     this.timer = 0;
+    this.showing = 0;
   }
 
   /* ---- data ------------------------------------------------------------------------------------ */
@@ -78,7 +80,17 @@ export class Tools {
     } else if (this.topics.size < TOPICS) {
       this.topics.set(message.topic, parse(message.topic, String(message.payload)));
     }
-    this.show();
+    this.showSoon();
+  }
+
+  /* Of many changes a second, only a few times. */
+  showSoon() {
+    if (!this.showing) {
+      this.showing = setTimeout(() => {
+        this.showing = 0;
+        this.show();
+      }, SHOW_MS);
+    }
   }
 
   /* ---- what is shown --------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@ import { duration, getLanguage, list, number, overallSentence, plain, reasonSent
 
 const WALL_PIXELS = 1920;
 const THEMES = ["auto", "light", "dark"];
+const REASONS_SHOWN = 5;
 const ANNOUNCE_MS = 3000;
 const ICONS = { ok: ["#1d7a46", "M9 17l5 5 9-10"], warning: ["#b26a00", "M16 8v10M16 22v2"],
   error: ["#b3261e", "M10 10l12 12M22 10l-12 12"] };
@@ -138,9 +139,12 @@ function announce(sentence) {
 }
 
 function showReasons(reasons) {
-  const shown = reasons.slice(0, 6).map((reason) => ({
+  const shown = reasons.slice(0, REASONS_SHOWN).map((reason) => ({
     level: reason.level === "error" ? "error" : "warning",
     text: reasonSentence(reason, view.status, serverNow()) }));
+  if (reasons.length > REASONS_SHOWN) {
+    shown.push({ level: "unknown", text: t("hero.rest", { n: reasons.length - REASONS_SHOWN }) });
+  }
   const holder = byId("hero-reasons");
   const drawn = JSON.stringify(shown);
   if (holder.drawn !== drawn) {

@@ -11,19 +11,35 @@ site (beside=lab) shares the first one's broker.
 import json
 import os
 
+import pytest
+from esp32_display import Esp32Display
 from harness import Subscriber, free_port, gateway_config, wait_until
 from nemo_site import NemoSite
+from vm_server import VmServer
 
 TOOLS = ["E-Beam evaporator", "Sputter coater", "Wet bench"]
 
 
+def reload(gateway, timeout=5):
+    """SIGHUP, and the gateway's word that it has taken up the configuration."""
+    before = gateway.log_count("configuration reloaded")
+    gateway.reload()
+    try:
+        wait_until(lambda: gateway.log_count("configuration reloaded") > before
+                   or not gateway.running, timeout)
+    except TimeoutError:
+        if "not reloaded" in gateway.log_text():
+            raise
+    if gateway.log_count("configuration reloaded") == before:
+        pytest.skip("this nemogate does not reload yet")
+
+
 class Lab:
     def __init__(self, things, site="lab", tools=TOOLS, beside=None, gateway=True, broker=None,
-                 redis=None, config=None, subscribe="#", legacy=False, display=False,
-                 customize=None, **changes):
+                 subscriber=None, legacy=False, display=False, customize=None, **changes):
         self.things = things
         self.name = site
-        self.redis = things.redis(**{"appendonly": True, **(redis or {})})
+        self.redis = things.redis(appendonly=True)
         self.broker = beside.broker if beside else self.make_broker(broker or {})
         self.plain_port = beside.plain_port if beside else self._plain_port
         self.site = self.keep(NemoSite(things.tmp, self.redis.url, site))
@@ -32,12 +48,12 @@ class Lab:
         self.site.customize(**{"streams_legacy": "enabled" if legacy else "disabled",
                                "streams_display": "enabled" if display else "disabled",
                                **(customize or {})})
-        self.site.start()
+        self.site.start(40)
         self.browser = self.site.browser()
-        self.subscriber = self.subscribe(subscribe) if subscribe else None
+        self.subscriber = self.subscribe(**(subscriber or {}))
         changes.setdefault("slots", 2)
-        self.config = config or gateway_config(self.redis, self.broker, **changes)
-        self.config["log"] = {"level": "info"}
+        changes.setdefault("log", {"level": "info"})
+        self.config = gateway_config(self.redis, self.broker, **changes)
         self.gateway = things.gateway(self.config) if gateway else None
 
     def keep(self, thing):
@@ -50,9 +66,18 @@ class Lab:
         return self.things.mosquitto(**{"tls": self.things.certs, "persistence": True,
                                         "extra": extra, **options})
 
-    def subscribe(self, topics="#", **options):
-        return self.keep(Subscriber(self.things.tmp, self.broker.port, topics=topics,
-                                    tls=self.things.certs, persistent=True, **options)).start()
+    def subscribe(self, plain=False, topics="#", **options):
+        """plain: on the listener without TLS, where the broker's certificate is the test's matter."""
+        where = {"port": self.plain_port, "tls": None} if plain else \
+            {"port": self.broker.port, "tls": self.things.certs}
+        return self.keep(Subscriber(self.things.tmp, topics=topics, persistent=True,
+                                    **where, **options)).start()
+
+    def display(self, tool):
+        return self.keep(Esp32Display(self.plain_port, tool)).power_on()
+
+    def vm_server(self, **options):
+        return self.keep(VmServer(self.plain_port, **options)).start()
 
     def snapshot(self):
         return self.site.manage("nemo_streams_snapshot")
@@ -81,8 +106,9 @@ class Lab:
 
     def retained(self, topics="#"):
         """{topic: payload} of what the broker keeps, as a new subscriber gets it."""
-        late = self.keep(Subscriber(self.things.tmp, self.broker.port, topics=topics,
-                                    tls=self.things.certs)).start()
+        late = self.keep(Subscriber(self.things.tmp, self.plain_port, topics=topics,
+                                    username=self.subscriber.options["username"],
+                                    password=self.subscriber.options["password"])).start()
         known = -1
         while known != len(late.messages):
             known = len(late.messages)

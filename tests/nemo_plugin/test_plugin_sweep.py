@@ -1,5 +1,7 @@
 """Snapshot, tick and check."""
 
+import time
+
 from django.apps import apps
 
 from NEMO import models
@@ -125,9 +127,12 @@ def test_exit_codes(lab, settings_of):
 def test_check_says_what_is_missing(lab):
     code, message = lab.refused("check")
     assert code == 1 and "no gateway has read" in message
+    assert "no gateway has reported" in message
     lab.redis.xgroup_create(lab.events, "nemogate", "0")
+    lab.redis.hset("nemo:{lab}:gateway", mapping={"beat": int(time.time() * 1000),
+                                                  "state": "connected", "settings_version": 0})
     lab.run("check")
-    lab.redis.xadd("nemo:{lab}:dead", {"reason": "x"})
+    lab.redis.xadd("nemo:{lab}:dead", {"dead_reason": "x"})
     lab.redis.hset("nemo:{lab}:gateway", "last_error", "broker refuses")
     code, message = lab.refused("check")
     assert code == 1 and "1 dead letters" in message and "broker refuses" in message

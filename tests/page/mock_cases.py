@@ -12,7 +12,8 @@ TOOLS = ["woollam", "Sputter 2", "SEM Zeiss Ultra 55", "Mask aligner MA6", "RIE 
          "Dicing saw", "Raman"]
 CODES = ["redis-down", "broker-down", "broker-refused", "broker-stalled", "certificate-expires",
          "slot-without-owner", "dead-letters", "stalled", "legacy-bridge-eats", "reload-failed",
-         "stream-unreadable", "no-streams", "lag-growing", "trim-blocked"]
+         "stream-unreadable", "no-streams", "lag-growing", "trim-blocked", "slots-not-running",
+         "starting", "draining", "shard-dead"]
 
 
 def now():
@@ -236,7 +237,7 @@ def one_reason(code):
     """All is well but this; with all members that the code may bring."""
     given = {"broker": "lab-b", "text": "engine's words"}
     given.update({"certificate-expires": {"expires": now() + 5 * 86_400_000 + MINUTE},
-                  "slot-without-owner": {"slot": 3}, "dead-letters": {"count": 4},
+                  "slot-without-owner": {"slot": 3}, "slots-not-running": {"count": 2}, "dead-letters": {"count": 4},
                   "lag-growing": {"count": 318}, "stream-unreadable": {"site": "lab"},
                   "legacy-bridge-eats": {"site": "lab"}, "trim-blocked": {"site": "lab"}}
                  .get(code, {}))

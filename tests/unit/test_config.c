@@ -343,7 +343,7 @@ Test(config, unknown_keys_get_a_suggestion)
 
 Test(config, keys_without_effect_are_unknown)
 {
-    const char *const keys[] = {"admin", "listen", "sites", "legacy_lists", "settings"};
+    const char *const keys[] = {"listen", "sites", "settings"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         char text[256];
         snprintf(text, sizeof text, BROKER "%s: 1\nredis: {%s: 1}\ndelivery: {%s: 1}\n", keys[i],

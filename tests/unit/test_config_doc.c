@@ -38,7 +38,7 @@ Test(config_doc, reference_has_every_key_once)
     size_t rows = 0;
     for (const char *at = text; (at = strstr(at, "\n| `")) != NULL; at++)
         rows++;
-    cr_expect_eq(rows, count + 2, "two lists have rows of their own");
+    cr_expect_eq(rows, count + 3, "three lists have rows of their own");
     for (size_t i = 0; i < count; i++) {
         char path[CONFIG_PATH_TEXT];
         char row[CONFIG_PATH_TEXT + 8];
@@ -57,6 +57,8 @@ Test(config_doc, reference_rows)
         "\n| `shards` | number | `0` | 0 to 256 | ",
         "\n| `redis.streams` | list of patterns | `[\"nemo:*:events\"]` | 1 to 512 bytes | ",
         "\n| `brokers` | list | required | 1 to 16 items | ",
+        "\n| `legacy_lists` | list | none | 0 to 64 items | ",
+        "\n| `legacy_lists[].stream` | text | `nemo:{lab}:events` | 1 to 512 bytes | ",
         "\n| `brokers[].keepalive` | duration | `30s` | 5s to 18h | ",
         "\n| `brokers[].tls.ca_file` | file | empty | a readable file | ",
         "\n| `brokers[].protocol` | choice | `5` | 5 or 3.1.1 | ",
@@ -138,7 +140,8 @@ static void replace(char *text, const char *from, const char *to)
     free(rest);
 }
 
-/* One at a time, and then all. The keys of TLS need URLs with TLS and the line above them. */
+/* One at a time, and then all. The keys of TLS need URLs with TLS and the line above them, as those
+ * of a batch and of a list that may be empty do. */
 Test(config_doc, every_commented_key_of_the_sample_is_good)
 {
     char *sample = text_of(config_write_sample);
@@ -149,12 +152,15 @@ Test(config_doc, every_commented_key_of_the_sample_is_good)
     replace(secure, "url: mqtt://", "url: mqtts://");
     replace(secure, "#  tls:", "  tls:");
     replace(secure, "#    tls:", "    tls:");
+    replace(secure, "#    encoding: raw", "    encoding: batch");
+    replace(secure, "#    batch:", "    batch:");
+    replace(secure, "#  - list:", "  - list:");
     size_t wanted = 0;
     for (; uncomment(secure, wanted, text); wanted++)
         load(text, text);
     size_t count = 0;
     (void)config_keys(&count);
-    cr_expect_eq(wanted, count - 4, "but the three required keys, and redis.url");
+    cr_expect_eq(wanted, count - 6, "but the three required keys, and three taken before");
     uncomment(secure, SIZE_MAX, text);
     cr_expect_not_null(strstr(text, "\n      server_name:\n"));
     load(text, text);

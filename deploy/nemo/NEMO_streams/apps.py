@@ -27,6 +27,13 @@ class StreamsConfig(AppConfig):
         for problem in conf.load()[1]:
             logger.error("NEMO_STREAMS in settings.py: %s; nothing is published", problem)
         signals.connect()
+        self.add_page()
+
+    def add_page(self):
+        try:
+            from . import customization  # noqa: F401  (importing it puts it on the list of pages)
+        except Exception:  # a NEMO with other pages: publishing goes on with what was saved
+            logger.exception("the settings page does not fit this NEMO and is not shown")
 
     def check_dependencies(self):
         try:

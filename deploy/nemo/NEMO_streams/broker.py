@@ -46,7 +46,7 @@ def address(text):
                          "65535") from None
     if parts.scheme not in PORTS or not text.lower().startswith(f"{parts.scheme}://"):
         raise ValueError("must begin with mqtts:// (TLS) or mqtt://")
-    if parts.path or parts.query or parts.fragment or "?" in text or "#" in text:
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in text or "#" in text:
         raise ValueError("must end after the port: mqtts://broker.example.org:8883")
     if port == 0:
         raise ValueError("must have a port from 1 to 65535")
@@ -94,7 +94,7 @@ def certificates(value):
         if block[1] != "CERTIFICATE":
             raise ValueError(f"holds a {block[1].lower()}; only certificates belong here")
         try:
-            ssl.create_default_context(cadata=block[0] + "\n")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=block[0] + "\n")
         except (ssl.SSLError, ValueError):
             raise ValueError(f"holds no readable certificate at block {count}: was it copied "
                              "completely?") from None

@@ -10,8 +10,12 @@ class User(models.Model):
     username = models.CharField(max_length=100, unique=True)
     first_name = models.CharField(max_length=100)
     last_name = models.CharField(max_length=100)
+    is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
+    is_superuser = models.BooleanField(default=False)
     is_service_personnel = models.BooleanField(default=False)
+
+    is_authenticated = True
 
     def get_full_name(self):
         return self.get_name() + " (" + self.username + ")"
