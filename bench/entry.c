@@ -117,7 +117,7 @@ static void make_frame(struct entry_maker *maker)
         part_field(front, "v", "1", 1);
         maker->id_at = part_field(front, "id", id, sizeof id);
         part_field(front, "type", "tool.enabled", strlen("tool.enabled"));
-        part_field(back, "qos", "1", 1);
+        part_field(back, "qos", maker->options.qos == 0 ? "0" : "1", 1);
         maker->retain_at = part_field(back, "retain", "0", 1);
     } else {
         maker->id_at = part_field(back, "id", id, sizeof id);

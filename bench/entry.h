@@ -15,6 +15,7 @@ struct entry_options {
     uint64_t streams;
     uint64_t keys;
     uint64_t fields; /* 9: what the NEMO plugin writes; 5: topic, payload, key, id, ts */
+    uint64_t qos;    /* 0 or 1, of 9 fields */
     struct size_mix mix;
 };
 

@@ -229,6 +229,8 @@ static void check_options(const struct options *options)
     if (options->retain_percent > 100 ||
         (options->retain_percent > 0 && entry->fields == 5 && !options->target.direct))
         die_of_option("--retain-percent must be 0 to 100, and goes with --entry-fields 9");
+    if (entry->qos > 1 || (entry->qos == 0 && (entry->fields == 5 || options->target.direct)))
+        die_of_option("--qos must be 0 or 1; 0 goes with --entry-fields 9, not with --direct");
     if (options->run > STAMP_RUNS_MAX)
         die_of_option("--run must be 0 to %u", STAMP_RUNS_MAX);
     if (options->target.direct && options->target.port == 0)
@@ -260,6 +262,7 @@ static void read_options(struct options *options, int argc, char **argv)
         {"retain-percent", OPTION_NUMBER, &options->retain_percent, "retained events"},
         {"entry-fields", OPTION_NUMBER, &entry->fields,
          "9: as the NEMO plugin writes; 5: topic, payload, key, id, ts"},
+        {"qos", OPTION_NUMBER, &entry->qos, "of the entries: 0 or 1"},
         {"pipeline", OPTION_NUMBER, &target->pipeline, "commands per write at most"},
         {"tick-us", OPTION_NUMBER, &options->tick_us,
          "sends what is due once in this time, 0: each event alone up to 20000/s, else 1000"},
@@ -286,7 +289,8 @@ int main(int argc, char **argv)
                              .first_stream = 1,
                              .streams = 1,
                              .keys = 500,
-                             .fields = 9}},
+                             .fields = 9,
+                             .qos = 1}},
         .mix = "fixed",
         .payload = 220,
         .seed = 1,

@@ -17,9 +17,9 @@ function ceiling(largest) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= largest);
 }
 
-function numbers(values) {
-  return Array.isArray(values)
-    ? values.slice(-60).map((value) => (Number.isFinite(value) && value >= 0 ? value : null)) : [];
+function numbers(values, factor = 1) {
+  return Array.isArray(values) ? values.slice(-60).map((value) =>
+    (Number.isFinite(value) && value >= 0 ? value * factor : null)) : [];
 }
 
 function frame(width, top, format) {
@@ -73,7 +73,7 @@ function drawRate(width, values, now, stepMs) {
   const known = values.filter((value) => value !== null);
   const largest = Math.max(0, ...known);
   const at = now - (values.length - 1 - values.lastIndexOf(largest)) * stepMs;
-  const text = known.length === 0 ? t("chart.none") : t("chart.rate.text", {
+  const text = largest === 0 ? t(known.length ? "chart.quiet" : "chart.none") : t("chart.rate.text", {
     now: rate(last(values)), max: rate(largest), time: clock(at),
     mean: rate(known.reduce((sum, value) => sum + value, 0) / known.length) });
   const top = ceiling(largest);
@@ -96,6 +96,6 @@ function drawLatency(width, p50, p99) {
 export function drawCharts(history, now, scale) {
   const width = Math.max(220, Math.floor(byId("rate-chart").clientWidth / scale));
   const stepMs = (Number(history?.step_s) || 60) * 1000;
-  drawRate(width, numbers(history?.rate), now, stepMs);
+  drawRate(width, numbers(history?.rate, 60), now, stepMs);
   drawLatency(width, numbers(history?.delivery_p50_ms), numbers(history?.delivery_p99_ms));
 }

@@ -39,7 +39,7 @@ function redisPart(status) {
     t(trouble ? "state.attention" : "state.connected"));
 }
 
-export function totalRate(status) {
+function totalRate(status) {
   return list(status.sites).reduce((sum, site) => sum + number(site.rate), 0);
 }
 
@@ -48,7 +48,7 @@ function gatewayPart(status) {
   const used = list(status.brokers).filter((broker) => broker.used !== false);
   const idle = used.length > 0 && used.every((broker) => !broker.up);
   const state = trouble ? "attention" : (status.redis?.up === false || idle ? "waits" : "works");
-  return part("nemogate", trouble ? trouble.level : "ok", rate(totalRate(status)), t("unit.rate"),
+  return part("nemogate", trouble ? trouble.level : "ok", rate(totalRate(status) * 60), t("unit.rate"),
     t(`state.${state}`));
 }
 

@@ -57,14 +57,14 @@ def settings():
 
 
 def group(id, name, width, order, title):
-    return {"id": f"nemo-group-{id}", "type": "ui-group", "name": name, "page": PAGE,
+    return {"id": f"group-{id}", "type": "ui-group", "name": name, "page": PAGE,
             "width": str(width), "height": "1", "order": order, "showTitle": title,
             "className": f"nemo-group-{id}", "visible": "true", "disabled": "false",
             "groupType": "default"}
 
 
 def template(id, name, width, y, file=None):
-    return {"id": f"nemo-{id}", "type": "ui-template", "z": TAB, "group": f"nemo-group-{id}",
+    return {"id": f"nemo-{id}", "type": "ui-template", "z": TAB, "group": f"group-{id}",
             "page": "", "ui": "", "name": name, "order": 1, "width": str(width), "height": "0",
             "head": "", "format": source(file or f"{id}.vue"), "storeOutMessages": True, "passthru": False,
             "resendOnRefresh": True, "templateScope": "local", "className": "", "x": 660, "y": y,
@@ -96,7 +96,7 @@ def flow():
         template("areas", "areas", 3, 200),
         template("sensors", "all sensors", 3, 260),
         {"id": "nemo-gauge", "type": "ui-gauge", "z": TAB, "name": "one sensor",
-         "group": "nemo-group-gauge", "order": 1, "value": "payload", "valueType": "msg",
+         "group": "group-gauge", "order": 1, "value": "payload", "valueType": "msg",
          "width": "3", "height": "3", "gtype": "gauge-half", "gstyle": "rounded", "title": "",
          "alwaysShowTitle": False, "floatingTitlePosition": "top-left", "units": "", "icon": "",
          "prefix": "", "suffix": "", "segments": [{"from": "0", "color": "#4ea1ff"}], "min": 0,

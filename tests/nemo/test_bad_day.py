@@ -91,13 +91,13 @@ for usage in models.UsageEvent.objects.exclude(end=None):
 def test_malformed(lab, seen):
     lab = lab()
     tool, client = lab.tools[0], lab.redis.client()
-    lab.wait_settled() if client.exists("nemo:{lab}:events") else None
     for fields in ({"payload": "no topic"}, {"topic": "tools/+/state", "payload": "wildcard"},
                    {"topic": "x", "payload": "y", "v": "99"},
                    {"topic": "big", "payload": "x" * (300 * 1024)}):
         client.xadd("nemo:{lab}:events", fields)
     lab.site.shell(f"""
 models.Task.objects.create(tool_id={tool}, creator_id={lab.users["bob"]}, urgency=0,
+                           force_shutdown=False, safety_hazard=False,
                            problem_description="\u00e9" * (300 * 1024))
 """)
     wait_until(lambda: lab.messages(lab.topic(f"tools/{tool}/tasks")), 10)

@@ -190,7 +190,6 @@ class Screen:
 
     def open(self, wall):
         self.driver.get(wall.url + "/dashboard/wall")
-        time.sleep(5); self.dump()
         self.wait("return document.querySelector('.nemo-head h1')?.textContent")
 
     def js(self, script, *arguments):

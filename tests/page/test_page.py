@@ -226,6 +226,18 @@ def test_no_sites_yet(page, gateway):
     assert "as soon as a site writes" in page.text("tools-empty")
     assert page.text("sites-empty") == "No site yet."
     assert page.text("latency-text") == "No figures yet."
+    assert page.text("rate-text") == "No event in the last hour."
+
+
+def test_charts_say_their_figures(page, gateway):
+    page.open(gateway)
+    rate = gateway.state.history["rate"]
+    largest = max(rate) * 60
+    page.wait_text("rate-text", f"at most {largest:.0f} at ")
+    label = page.js("return document.querySelector('#rate-chart svg').getAttribute('aria-label')")
+    assert label == f"Events per minute. {page.text('rate-text')}"
+    assert "Half of the events: " in page.text("latency-text")
+    assert page.js("return document.querySelectorAll('#rate-chart rect').length") == 60
 
 
 # ---- the feed -------------------------------------------------------------------------------------
