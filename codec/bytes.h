@@ -96,7 +96,9 @@ struct reader {
 
 static inline struct reader reader_over(struct bytes input)
 {
-    return (struct reader){input.data, input.data + input.length, false};
+    /* To add to NULL, be it 0, is undefined [C11 6.5.6]. */
+    const uint8_t *end = input.length > 0 ? input.data + input.length : input.data;
+    return (struct reader){input.data, end, false};
 }
 
 static inline bool reader_ok(const struct reader *r)

@@ -34,6 +34,13 @@ struct batch_event {
  * over 65,535 bytes, which no MQTT topic can be, or another part is over 4,294,967,295. */
 size_t batch_event_size(const struct batch_event *event);
 
+/* At least that size, without looking closer. */
+static inline size_t batch_event_most(const struct batch_event *event)
+{
+    return event->topic_prefix.length + event->topic.length + event->payload.length +
+           event->key.length + event->event_id.length + event->type.length + 256;
+}
+
 /* Writes the event. Where it cannot be encoded, or does not fit, the writer has failed and nothing
  * of the event is in it. */
 void batch_put_event(struct writer *w, const struct batch_event *event);

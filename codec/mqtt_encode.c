@@ -295,7 +295,7 @@ void mqtt_put_publish(struct writer *w, const struct mqtt_publish *publish,
     }
     if (publish->version == MQTT_5_0)
         at = write_publish_properties(at, publish, lengths.properties);
-    w->at = write_bytes(at, publish->payload);
+    w->at = publish->payload.data != NULL ? write_bytes(at, publish->payload) : at;
 }
 
 static uint8_t *skip_variable(uint8_t *at)

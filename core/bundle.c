@@ -256,14 +256,11 @@ static enum status send_contents(struct outbox *outbox, const struct lane *lane,
     size_t size = mqtt_publish_size(&publish);
     if (size == 0)
         return STATUS_TOO_LARGE;
-    uint8_t *scratch = flow_scratch(outlet, size + publish.payload.length);
-    struct writer w = writer_over(scratch + size, publish.payload.length);
-    write_payload(&w, lane, contents);
-    assert(writer_ok(&w) && writer_length(&w) == publish.payload.length);
-    publish.payload.data = scratch + size;
+    uint8_t *scratch = flow_scratch(outlet, size);
+    struct writer w = writer_over(scratch, size);
     size_t offset;
-    w = writer_over(scratch, size);
     mqtt_put_publish(&w, &publish, &offset);
+    write_payload(&w, lane, contents);
     assert(writer_ok(&w) && writer_length(&w) == size);
     return mqtt_conn_publish(outbox->conn, scratch, size, offset,
                              ledger_token(&lane->slot->ledger, contents->leader));

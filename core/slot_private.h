@@ -280,10 +280,10 @@ struct slot_trim {
 #define WATCH_WAITING 32u
 
 struct slot_watch {
-    bool on;           /* somebody listens */
-    unsigned budget;   /* samples until the next tick */
-    uint64_t dropped;  /* since the last one that was handed over */
-    size_t waiting;    /* samples whose entries have not settled, */
+    bool on;                       /* somebody listens */
+    unsigned budget;               /* samples until the next tick */
+    uint64_t dropped;              /* since the last one that was handed over */
+    size_t waiting;                /* samples whose entries have not settled, */
     uint64_t token[WATCH_WAITING]; /* the entries, */
     struct watch_sample *sample[WATCH_WAITING];
     struct watch_table *table; /* retained values; NULL: nobody can ask */

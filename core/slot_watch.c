@@ -238,8 +238,7 @@ void watch_settled(struct slot *slot, uint32_t index)
     if (slot->watch.on)
         hand_over(slot, ledger_token(&slot->ledger, index));
     if (entry->retained && entry->packet != NULL)
-        keep(slot->watch.table, entry,
-             entry->lane->outlet->conn_config.version == MQTT_5_0);
+        keep(slot->watch.table, entry, entry->lane->outlet->conn_config.version == MQTT_5_0);
 }
 
 static bool is_shown(const struct watch_table *table, const struct watch_kept *kept,
@@ -292,8 +291,7 @@ bool watch_open(struct slot *slot)
     topics = topics < TOPICS_LEAST ? TOPICS_LEAST : topics;
     while (buckets * 2 * WAYS <= topics)
         buckets *= 2;
-    struct watch_table *table =
-        calloc(1, sizeof *table + buckets * WAYS * sizeof table->kept[0]);
+    struct watch_table *table = calloc(1, sizeof *table + buckets * WAYS * sizeof table->kept[0]);
     if (table == NULL)
         return false;
     table->buckets = buckets;

@@ -103,7 +103,7 @@ FILES = {("redis.tls", "ca_file"), ("redis.tls", "cert_file"), ("redis.tls", "ke
          ("brokers.tls", "ca_file"), ("brokers.tls", "cert_file"), ("brokers.tls", "key_file"),
          ("redis", "password_file"), ("brokers", "password_file"), ("routes", "sign_key_file")}
 UNKNOWN = {  # slips of the pen, keys of other programs, keys that have no effect
-    "": ["instances", "shard", "slot", "Slots", "broker", "route", "admin", "legacy_lists",
+    "": ["instances", "shard", "slot", "Slots", "broker", "route", "admins", "legacy_lists",
         "inflight", "<<"],
     "redis": ["URL", "uri", "host", "port", "db", "password", "stream", "groups", "max_rate"],
     "redis.tls": ["ca", "cafile", "cert", "key", "insecure", "verify"],

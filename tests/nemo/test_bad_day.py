@@ -100,9 +100,12 @@ models.Task.objects.create(tool_id={tool}, creator_id={lab.users["bob"]}, urgenc
                            force_shutdown=False, safety_hazard=False,
                            problem_description="\u00e9" * (300 * 1024))
 """)
-    wait_until(lambda: lab.messages(lab.topic(f"tools/{tool}/tasks")), 10)
-    text = json.loads(lab.messages(lab.topic(f"tools/{tool}/tasks"))[-1].payload)
-    assert len(text["tasks"][0]["problem"]) == 500
+
+    def tasks():
+        found = lab.messages(lab.topic(f"tools/{tool}/tasks"))
+        return json.loads(found[-1].payload)["tasks"] if found else []
+    wait_until(tasks, 10)
+    assert len(tasks()[0]["problem"]) == 500
     wait_until(lambda: len(lab.dead()) == 4, 10, lambda: f"4 dead letters; {lab.dead()}")
     reasons = [fields["dead_reason"] for _, fields in lab.dead()]
     assert all(reasons)

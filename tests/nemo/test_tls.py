@@ -82,7 +82,7 @@ def test_renewed(lab, things, seen):
     lab.wait_state(lab.tools[0], "in_use")
     for name in ("ca.crt", "server.crt", "server.key"):
         shutil.copy(fresh / name, folder / name)
-    lab.broker.kill()
+    assert lab.broker.terminate() == 0
     lab.broker.start()
     lab.browser.disable(lab.tools[0])
     reload(lab.gateway, 20)

@@ -195,12 +195,10 @@ class Screen:
     def js(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)
 
-    def dump(self):
-        print(self.js("return document.body.innerHTML")[:6000], self.driver.get_log("browser"))
-
     def wait(self, script, *arguments, patience=20):
         return wait_until(lambda: self.js(script, *arguments), patience,
-                          lambda: f"{script} {arguments}; the page says {self.text('body')!r}", 0.05)
+                          lambda: f"{script} {arguments}; the page says {self.text('body')!r}, "
+                          f"the console {self.complaints()}", 0.05)
 
     def text(self, selector):
         return self.js("return document.querySelector(arguments[0])?.innerText ?? null", selector)
@@ -230,7 +228,7 @@ class Screen:
             width, height = self.js("""return [innerWidth, Math.max(...[...document.querySelectorAll('*')]
                 .map((one) => one.scrollHeight))]""")
             self.size(width, height)
-        time.sleep(0.5)  # for the gauge's animation
+        time.sleep(1.5)  # for the gauge's animation
         self.driver.save_screenshot(str(BUILD / f"{name}.png"))
 
     def complaints(self):

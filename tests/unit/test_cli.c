@@ -185,7 +185,7 @@ Test(cli, refusals)
 {
     refused("", "nemogate: a command is missing; see 'nemogate --help'\n");
     refused("fly", "nemogate: unknown command 'fly'; see 'nemogate --help'\n");
-    refused("status", "nemogate: unknown command 'status'; see 'nemogate --help'\n");
+    refused("state", "nemogate: unknown command 'state'; see 'nemogate --help'\n");
     refused("\"\"", "nemogate: unknown command ''; see 'nemogate --help'\n");
     refused("--fly", "nemogate: unknown option '--fly'; see 'nemogate --help'\n");
     refused("--config a run", "nemogate: unknown option '--config'; see 'nemogate --help'\n");

@@ -1,6 +1,6 @@
-"""Where the gateway publishes: values of NEMO's Customization table that the settings page saves and
-settings_publish.py hands on. No secret is among them, only names of secret files on the gateway's
-side. Empty means: what the gateway itself has configured."""
+"""Where the gateway publishes: values of NEMO's Customization table that the settings page saves
+and settings_publish.py hands on. No secret is among them, only names of secret files on the
+gateway's side. Empty means: what the gateway itself has configured."""
 
 import re
 import ssl
@@ -72,8 +72,8 @@ def username(value):
 
 def reference(value):
     if value and not REFERENCE.fullmatch(value):
-        raise ValueError("must be the name of a secret file at the gateway, not the secret: 1 to 64 "
-                         "of a-z, A-Z, 0-9, dot, _ and -, not beginning with a dot")
+        raise ValueError("must be the name of a secret file at the gateway, not the secret: 1 to "
+                         "64 of a-z, A-Z, 0-9, dot, _ and -, not beginning with a dot")
     return value
 
 

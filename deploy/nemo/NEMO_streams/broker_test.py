@@ -1,7 +1,7 @@
-"""The settings page's test button: does a broker answer at this address, over TLS with a certificate
-that the given authority has signed? Nothing is sent to it and nobody logs in, since the password is
-at the gateway; and the gateway may stand elsewhere than NEMO. Bounded to PATIENCE in total, one test
-at a time in a process and one in REST seconds."""
+"""The settings page's test button: does a broker answer at this address, over TLS with a
+certificate that the given authority has signed? Nothing is sent to it and nobody logs in, since the
+password is at the gateway; and the gateway may stand elsewhere than NEMO. Bounded to PATIENCE in
+total, one test at a time in a process and one in REST seconds."""
 
 import logging
 import socket
@@ -157,8 +157,8 @@ def explain(error, address):
         return f"{address.place} refused the connection: nothing listens there, or a firewall " \
                "forbids it"
     if isinstance(error, (ssl.SSLError, ConnectionResetError, BrokenPipeError)) and address.tls:
-        return f"{address.place} does not speak TLS, or not a version that is safe: is it the port " \
-               "for mqtt:// ?"
+        return f"{address.place} does not speak TLS, or not a version that is safe: is it the " \
+               "port for mqtt:// ?"
     if isinstance(error, OSError):
         return f"{address.place} cannot be reached: {error.strerror or type(error).__name__}"
     logger.error("the test of a broker failed: %s", type(error).__name__)

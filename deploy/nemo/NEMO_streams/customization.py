@@ -102,8 +102,7 @@ class StreamsCustomization(CustomizationBase):
     def save(self, request, element=None):
         if element:
             raise Http404("this page has no files")
-        before = stored()
-        typed = {name: request.POST.get(name, value) for name, value in before.items()}
+        typed = {name: request.POST.get(name, value) for name, value in stored().items()}
         values, faults = {}, {}
         for name, text in typed.items():
             try:
@@ -115,8 +114,11 @@ class StreamsCustomization(CustomizationBase):
                       for name, fault in broker.faults_between(values).items()}
         if faults:
             return Refused(typed, faults)
-        changed = [name for name in ALL if values[name] != before[name]]
         with transaction.atomic():
+            # SQLite's write lock, at once: of two who had only read, one could not go on.
+            Customization.objects.filter(name="").update(value="")
+            before = stored()
+            changed = [name for name in ALL if values[name] != before[name]]
             for name in changed:
                 type(self).set(name, values[name])
             transaction.on_commit(lambda: self.saved(request, changed, values))
@@ -144,8 +146,8 @@ class StreamsCustomization(CustomizationBase):
                                       "NEMO's log says why. nemo_streams_tick tries again.")
             return
         if written:
-            messages.info(request, f"The gateway was told (settings {version}); the box below shows "
-                                   "when they are applied.")
+            messages.info(request, f"The gateway was told (settings {version}); the box below "
+                                   "shows when they are applied.")
         if PUBLISHING.keys() & changed:
             sweep.background.start(config)
 

@@ -1,5 +1,5 @@
-"""How the gateway is, in words: for the settings page and for nemo_streams_check. What it says comes
-from Redis and is untrusted text: shortened here, escaped where it is shown."""
+"""How the gateway is, in words: for the settings page and for nemo_streams_check. What it says
+comes from Redis and is untrusted text: shortened here, escaped where it is shown."""
 
 import time
 from dataclasses import dataclass, field
@@ -33,7 +33,8 @@ class Report:
         return [sentence for level, sentence in self.lines if level in (WARNING, DANGER)]
 
     def as_json(self):
-        return {"lines": [{"level": level, "text": sentence} for level, sentence in self.lines],
+        return {"lines": [{"level": level, "text": sentence[:1].upper() + sentence[1:]}
+                          for level, sentence in self.lines],
                 "facts": [{"name": name, "value": value} for name, value in self.facts],
                 "letters": self.letters}
 
@@ -147,7 +148,7 @@ def read_stream(report, found, gateway, config):
             report.say(DANGER, f"{waiting} entries wait for the gateway; from {config.maxlen} on "
                                "the oldest are lost")
     if whole(gateway.get("pending")) is not None:
-        report.facts.append(("On the way to the broker",
+        report.facts.append(("On the way",
                              f"{whole(gateway['pending'])} messages"))
 
 
@@ -161,8 +162,8 @@ def read_settings(report, stored, gateway):
     error, present = text(gateway.get("settings_error")), whole(gateway.get("beat")) is not None
     if {name: text(named.get(name), broker.CA_LIMIT) for name in FIELDS} != \
             {name: text(value, broker.CA_LIMIT) for name, value in broker.read().items()}:
-        report.say(WARNING, "the gateway was not told what is saved here: nemo_streams_tick does it "
-                            "within a minute, or save again")
+        report.say(WARNING, "the gateway was not told what is saved here: nemo_streams_tick does "
+                            "it within a minute, or save again")
     elif not saved and not applied:
         report.say(INFO, "the gateway uses its own broker: no other was ever saved here")
     elif not present:

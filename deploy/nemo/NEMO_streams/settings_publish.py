@@ -1,12 +1,12 @@
-"""Hands the broker's settings to the gateway: the hash nemo:{site}:gateway:settings and, in the same
-script, the entry at which the gateway applies them. Secrets never pass here: every program on the
-lab's Redis could read them, dumps would keep them and MONITOR would show them.
+"""Hands the broker's settings to the gateway: the hash nemo:{site}:gateway:settings and, in the
+same script, the entry at which the gateway applies them. Secrets never pass here: every program on
+the lab's Redis could read them, dumps would keep them and MONITOR would show them.
 
 As in publish.py, who is about to write takes a turn, then reads the database, and its values count
 only while nobody has taken a later turn. So of two admins who save at once the last saved wins in
 Redis too. The script writes only what differs from Redis, so that nemo_streams_tick puts right what
-a save could not tell, and the version only rises, also above what a gateway has applied before Redis
-lost its data."""
+a save could not tell, and the version only rises, also above what a gateway has applied before
+Redis lost its data."""
 
 import time
 import uuid
@@ -17,7 +17,8 @@ TURN = "gateway/settings"
 FIELDS = tuple(option.field for option in broker.OPTIONS)
 
 # KEYS: settings, stream, turns, gateway. ARGV: maxlen, turn's name, turn, saved_at, saved_by, id,
-# then for each setting its name and value. Returns {version, 1 if written}, or {-1, 0}: a later turn.
+# then for each setting its name and value. Returns {version, 1 if written}; {-1, 0}: somebody has
+# taken a later turn.
 WRITE = """
 if redis.call('HGET', KEYS[3], ARGV[2]) ~= ARGV[3] then return {-1, 0} end
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '') or 0

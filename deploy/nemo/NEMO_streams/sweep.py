@@ -1,7 +1,7 @@
 """Looks at all objects, and at those of which Redis still knows that they were published: the
 common part of nemo_streams_snapshot and nemo_streams_tick, and what the settings page starts when
-other things are to be published. Exit codes of the commands: 0 all is written, 1 something could not
-be, 2 the settings are faulty or name another site."""
+other things are to be published. Exit codes of the commands: 0 all is written, 1 something could
+not be, 2 the settings are faulty or name another site."""
 
 import logging
 import threading

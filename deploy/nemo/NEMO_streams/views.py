@@ -1,5 +1,5 @@
-"""What the settings page asks while it is open: how the gateway is, and a test of a broker. For those
-who may see the page."""
+"""What the settings page asks while it is open: how the gateway is, and a test of a broker. For
+those who may see the page."""
 
 from django.http import JsonResponse
 from django.views.decorators.cache import never_cache

@@ -51,6 +51,9 @@ function connection(status) {
     if (connected === wall.connected) {
         return;
     }
+    if (wall.connected === null) {  // just started: the page shall say so, and show no empty groups
+        Object.keys(wall.changed).forEach(show);
+    }
     wall.connected = connected;
     clearTimeout(wall.sweep);
     if (connected) {

@@ -1,4 +1,9 @@
-from django.contrib.auth.decorators import user_passes_test
+"""administrator_required is Django's user_passes_test, without the app that this would need."""
+
+from functools import wraps
+from urllib.parse import quote
+
+from django.shortcuts import redirect
 
 
 def disable_session_expiry_refresh(f):
@@ -7,7 +12,12 @@ def disable_session_expiry_refresh(f):
 
 
 def administrator_required(view):
-    return user_passes_test(lambda u: u.is_active and u.is_superuser)(view)
+    @wraps(view)
+    def wrapper(request, *args, **kwargs):
+        if request.user.is_active and request.user.is_superuser:
+            return view(request, *args, **kwargs)
+        return redirect(f"/login/?next={quote(request.path)}")
+    return wrapper
 
 
 def customization(key, title):

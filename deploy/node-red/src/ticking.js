@@ -1,0 +1,6 @@
+    mounted() {
+        this.ticker = setInterval(() => { this.now = Date.now(); }, 10000);
+    },
+    unmounted() {
+        clearInterval(this.ticker);
+    },
