@@ -99,8 +99,8 @@ struct mqtt_publish {
 size_t mqtt_publish_size(const struct mqtt_publish *publish);
 
 /* Writes the packet with packet identifier 0. Where the payload has a length and no data the caller
- * writes it behind, and there must be room for it. With QoS 1 *packet_id_offset is where its two bytes
- * lie, counted from the packet's first byte; with QoS 0 it is 0. */
+ * writes it behind, and there must be room for it. With QoS 1 *packet_id_offset is where its two
+ * bytes lie, counted from the packet's first byte; with QoS 0 it is 0. */
 void mqtt_put_publish(struct writer *w, const struct mqtt_publish *publish,
                       size_t *packet_id_offset);
 

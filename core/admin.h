@@ -14,6 +14,7 @@
 #include "transport/redis_link.h"
 
 struct admin;
+struct reload;
 
 /* All borrowed. */
 struct admin_setting {
@@ -21,6 +22,7 @@ struct admin_setting {
     const struct log *log;
     const struct net *net;
     struct redis_link *link;
+    const struct reload *reload;
     struct mailbox *mailbox; /* of the main thread */
     /* To all shards that run. */
     void (*post)(void *context, enum mail_kind kind, uint64_t count, const char *text);

@@ -4,6 +4,8 @@
  */
 #include "core/admin_private.h"
 
+#include "core/reload.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +152,12 @@ static void judge_process(struct judgement *j)
     } else if (admin->shards == 0 && admin->redis_up) {
         reason.code = "starting";
         say(add(j, reason), "the first look for streams is not over");
+    }
+    if (reload_has_failed(admin->setting.reload)) {
+        reason.code = "reload-failed";
+        reason.unready = false;
+        say(add(j, reason), "the changed configuration cannot be used; the log says why");
+        reason.unready = true;
     }
     if (judge_dead_shard(admin) >= 0) {
         reason.code = "shard-dead";

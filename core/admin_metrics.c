@@ -3,6 +3,8 @@
  */
 #include "core/admin_private.h"
 
+#include "core/reload.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -157,13 +159,15 @@ static void put_reasons(const struct admin *admin, const char *name, FILE *out)
 }
 
 struct process_values {
-    uint64_t redis_up, slots_owned, oldest_pending_s, ready, feed_listeners, feed_dropped;
+    uint64_t redis_up, slots_owned, oldest_pending_s, ready, reload_failed, feed_listeners,
+        feed_dropped;
 };
 
 static struct process_values process_values(const struct admin *admin)
 {
     struct process_values values = {.redis_up = admin->redis_up,
                                     .ready = judge_is_ready(admin),
+                                    .reload_failed = reload_has_failed(admin->setting.reload),
                                     .feed_listeners = admin->listener_count,
                                     .feed_dropped = admin->feed_dropped};
     uint64_t oldest = 0, now = ask_redis_time(admin);

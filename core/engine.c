@@ -435,6 +435,7 @@ static bool open_admin(struct engine *engine)
                                     .log = engine->log,
                                     .net = &engine->net,
                                     .link = engine->link,
+                                    .reload = engine->reload,
                                     .mailbox = engine->mailbox,
                                     .post = post_for_admin,
                                     .context = engine};

@@ -391,6 +391,18 @@ def test_a_shard_that_does_not_turn_is_told(things):
     wait_until(lambda: ready(gateway)[0] == 200, 15, "ready again")
 
 
+def test_a_reload_that_failed(things):
+    redis, broker = things.redis(), things.recording_broker()
+    config = config_of(redis, broker)
+    gateway = things.gateway(config)
+    assert gateway.metric("nemogate_reload_failed") == 0
+    gateway.write_config("no: configuration")
+    gateway.config = config
+    gateway.reload()
+    wait_until(lambda: "reload-failed" in codes(gateway), 10, "the status tells of it")
+    assert gateway.metric("nemogate_reload_failed") == 1 and ready(gateway)[0] == 200
+
+
 def test_status_command(things):
     redis, broker = things.redis(), things.recording_broker()
     gateway = things.gateway(config_of(redis, broker))

@@ -54,7 +54,6 @@ faults() { # kills, losses, deadlines
 # at the end.
 true_protocol() {
     cat <<END
-two_pauses_loss|pass|2000|$small $(faults 0 1 2)
 two_keys_pause_loss|pass|800|-DENTRIES=3 $(faults 0 1 1)
 kill_pause|pass|800|$small $(faults 1 0 1)
 two_pauses|pass|800|$small $(faults 0 0 2)
@@ -82,6 +81,7 @@ END
 
 long_searches() {
     cat <<END
+two_pauses_loss|pass|6000|$small $(faults 0 1 2)
 pause_loss_kill|pass|6000|$small $(faults 1 1 1)
 two_keys_kill_pause|pass|6000|-DENTRIES=3 $(faults 1 0 1)
 END
