@@ -67,4 +67,5 @@ class Shape:
                 f'    status_topic: ""\n'
                 f"{self.route(sign_key)}"
                 f"delivery:\n  lease_ttl: 10m\n"
+                f'admin: {{listen: ""}}\n'
                 f"log: {{level: info, format: logfmt}}\n")

@@ -16,6 +16,7 @@
 
 #include <event2/event.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,9 +27,8 @@
 #define HURRY_MS 1000u
 
 #define SIGNALS 3
+static const int signal_numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 
-/* Tells a process that begins anew who it was. */
-#define HOLDER_VARIABLE "NEMOGATE_HOLDER"
 #define NONCE_DIGITS 16u
 
 /* What the main thread knows of a slot. */
@@ -255,17 +255,40 @@ static void on_found(void *context, const char *name)
         count_stream(engine, route->broker, slot);
 }
 
+/* SIG_BLOCK: what comes waits, also beyond exec, and is not left to the system, which would end the
+ * process. SIG_UNBLOCK: what has waited comes. Returns how it was before. */
+static sigset_t mask_signals(int how)
+{
+    sigset_t own, before;
+    sigemptyset(&own);
+    for (int i = 0; i < SIGNALS; i++)
+        sigaddset(&own, signal_numbers[i]);
+    (void)pthread_sigmask(how, &own, &before);
+    return before;
+}
+
+static bool start_shards(struct engine *engine)
+{
+    for (unsigned i = 0; i < engine->config->shards; i++) {
+        if (!shard_start(engine->shards[i])) {
+            log_event(engine->log, LOG_ERROR, "the system refuses a thread", LOG_INT("shard", i));
+            return false;
+        }
+        engine->shard_count++;
+    }
+    return true;
+}
+
 /* The shards start when the streams of the first look wait in their mailboxes. */
 static void on_first_pass(void *context)
 {
     struct engine *engine = context;
-    for (unsigned i = 0; i < engine->config->shards; i++) {
-        if (!shard_start(engine->shards[i])) {
-            log_event(engine->log, LOG_ERROR, "the system refuses a thread", LOG_INT("shard", i));
-            finish(engine, 1);
-            return;
-        }
-        engine->shard_count++;
+    sigset_t before = mask_signals(SIG_BLOCK); /* they are for this thread alone */
+    bool started = start_shards(engine);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!started) {
+        finish(engine, 1);
+        return;
     }
     admin_started(engine->admin, engine->shard_count);
     /* What was agreed on may have been changed since it was asked for; from its first beat on this
@@ -370,12 +393,11 @@ static bool open_link(struct engine *engine)
 static bool name_holder(struct engine *engine)
 {
     const char *instance = engine->config->instance;
-    const char *former = getenv(HOLDER_VARIABLE);
+    const char *former = getenv(ENGINE_HOLDER_VARIABLE);
     size_t length = strlen(instance);
     if (former != NULL && strncmp(former, instance, length) == 0 && former[length] == '/' &&
         strlen(former) == length + 1 + NONCE_DIGITS) {
         engine->holder = strdup(former);
-        log_event(engine->log, LOG_INFO, "configuration reloaded", LOG_TEXT("instance", instance));
     } else {
         uint64_t nonce;
         if (getrandom(&nonce, sizeof nonce, 0) != sizeof nonce)
@@ -383,7 +405,7 @@ static bool name_holder(struct engine *engine)
         if (asprintf(&engine->holder, "%s/%016" PRIx64, instance, nonce) < 0)
             engine->holder = NULL;
     }
-    unsetenv(HOLDER_VARIABLE);
+    unsetenv(ENGINE_HOLDER_VARIABLE);
     return engine->holder != NULL;
 }
 
@@ -462,13 +484,14 @@ static bool open_engine(struct engine *engine, const char *file)
     engine->streams =
         calloc(engine->config->broker_count * engine->config->slots, sizeof *engine->streams);
     engine->deadline = event_new(engine->net.base, -1, 0, on_deadline, engine);
-    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     for (int i = 0; i < SIGNALS; i++) {
-        engine->signals[i] = evsignal_new(engine->net.base, numbers[i],
-                                          numbers[i] == SIGHUP ? on_hangup : on_signal, engine);
+        int number = signal_numbers[i];
+        engine->signals[i] = evsignal_new(engine->net.base, number,
+                                          number == SIGHUP ? on_hangup : on_signal, engine);
         if (engine->signals[i] == NULL || event_add(engine->signals[i], NULL) != 0)
             return false;
     }
+    (void)mask_signals(SIG_UNBLOCK); /* those that a former process has left to this one */
     return engine->mailbox != NULL && engine->discovery != NULL && engine->instances != NULL &&
            engine->installation != NULL && engine->slots != NULL && engine->streams != NULL &&
            engine->deadline != NULL;
@@ -487,12 +510,12 @@ static void join_shards(struct engine *engine, struct slot_counts *counts)
 
 static void close_engine(struct engine *engine)
 {
+    admin_free(engine->admin); /* its thread would have signals that nobody handles any more */
     for (int i = 0; i < SIGNALS; i++)
         if (engine->signals[i] != NULL)
             event_free(engine->signals[i]);
     if (engine->deadline != NULL)
         event_free(engine->deadline);
-    admin_free(engine->admin);
     instances_free(engine->instances);
     installation_free(engine->installation);
     discovery_free(engine->discovery);
@@ -534,6 +557,10 @@ int engine_run(const struct config *config, const char *file, const struct log *
         redis_link_start(engine.link);
         legacy_start(engine.legacy);
         event_base_dispatch(engine.net.base);
+        if (engine.restart) {
+            (void)mask_signals(SIG_BLOCK);
+            event_base_loop(engine.net.base, EVLOOP_NONBLOCK); /* those that have come already */
+        }
         join_shards(&engine, &counts);
         log_event(log, LOG_INFO, "stopped", LOG_INT("read", counts.read),
                   LOG_INT("published", counts.published), LOG_INT("settled", counts.settled),
@@ -542,7 +569,7 @@ int engine_run(const struct config *config, const char *file, const struct log *
                   LOG_INT("expired", counts.expired), LOG_INT("stays_pending", engine.pending));
     }
     bool restart = engine.restart && engine.exit_code == 0;
-    if (restart && setenv(HOLDER_VARIABLE, engine.holder, 1) != 0)
+    if (restart && setenv(ENGINE_HOLDER_VARIABLE, engine.holder, 1) != 0)
         log_event(log, LOG_WARNING, "memory is short: the others will take this for a new instance",
                   LOG_TEXT("instance", config->instance));
     close_engine(&engine);

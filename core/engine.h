@@ -11,6 +11,9 @@
 /* No exit code: drained, and the program is to be started anew in its place. */
 #define ENGINE_RESTART (-1)
 
+/* In the environment of a program that is started anew: who it was. */
+#define ENGINE_HOLDER_VARIABLE "NEMOGATE_HOLDER"
+
 /* Runs until SIGTERM or SIGINT. Returns the exit code of the process: 0 drained, 1 could not run;
  * or ENGINE_RESTART. file: where the configuration came from; it is watched, and read again on
  * SIGHUP. */

@@ -42,6 +42,7 @@ struct key_queue {
 
     /* refusal.c */
     bool refused;           /* its leader, at least once */
+    uint32_t verdict;       /* what it stands as among the verdicts since its last refusal */
     uint32_t refusals;      /* those that count: while the broker took other keys */
     uint64_t accepted_then; /* outlet->accepted at the last of them */
     struct backoff backoff;

@@ -15,6 +15,7 @@
 #include "core/status_command.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -49,6 +50,21 @@ static void keep_memory_private(void)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/* It was, before the process drained. */
+static bool is_still_sound(const char *file, const struct log *log)
+{
+    struct config *config = config_load(file, stderr);
+    if (config == NULL)
+        log_event(
+            log, LOG_ERROR,
+            "the configuration is not reloaded, for its file has become faulty meanwhile: the "
+            "present one stays in use",
+            LOG_TEXT("file", file));
+    else
+        config_free(config);
+    return config != NULL;
+}
+
 static int run(struct config *config, const char *file)
 {
     struct log log = open_log(config);
@@ -56,7 +72,13 @@ static int run(struct config *config, const char *file)
         return CLI_EXIT_FAILED;
     if (holds_secrets(config))
         keep_memory_private();
-    return engine_run(config, file, &log);
+    if (getenv(ENGINE_HOLDER_VARIABLE) != NULL)
+        log_event(&log, LOG_INFO, "configuration reloaded", LOG_TEXT("instance", config->instance));
+    int exit_code;
+    do
+        exit_code = engine_run(config, file, &log);
+    while (exit_code == ENGINE_RESTART && !is_still_sound(file, &log));
+    return exit_code;
 }
 
 /* The same program with the same arguments in this process, so that whoever watches it sees no end.

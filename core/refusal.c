@@ -138,10 +138,10 @@ static const char *word_of(uint8_t reason_code)
     }
 }
 
-/* The code speaks of the entry, not of a moment. */
-static bool is_about_entry(uint8_t reason_code)
+/* The code speaks of the entry, not of a moment. The topic of a batch is none of its entries'. */
+static bool is_about_entry(const struct lane *lane, uint8_t reason_code)
 {
-    return reason_code == MQTT_REASON_TOPIC_NAME_INVALID ||
+    return (reason_code == MQTT_REASON_TOPIC_NAME_INVALID && !lane_bundles(lane)) ||
            reason_code == MQTT_REASON_PAYLOAD_FORMAT_INVALID ||
            reason_code == MQTT_REASON_PACKET_TOO_LARGE;
 }
@@ -166,7 +166,7 @@ static void report(struct key_queue *key, const struct entry *entry, uint32_t re
  * the refusal before this one. */
 static bool is_final(struct key_queue *key, uint8_t reason_code, bool others)
 {
-    if (is_about_entry(reason_code))
+    if (is_about_entry(key->lane, reason_code))
         return true;
     if (!key->refused || !others)
         return false;
@@ -175,19 +175,29 @@ static bool is_final(struct key_queue *key, uint8_t reason_code, bool others)
            key->refusals >= key->lane->slot->setting.config->delivery.max_deliveries;
 }
 
+/* What stands for a key among the verdicts. A stream that goes in batches is one key; there each
+ * entry that is refused alone stands for itself, so that a broker which refuses all of a stream is
+ * seen before all of it has gone to the dead letters. */
+static uint32_t verdict_of(const struct key_queue *key, const struct entry *entry, uint32_t count)
+{
+    uint32_t of_entry = (uint32_t)(entry->id.ms * 31 + entry->id.seq) * 2654435761u;
+    return lane_bundles(key->lane) && count == 1 ? key->hash ^ of_entry : key->hash;
+}
+
 void refusal_judge(struct key_queue *key, uint8_t reason_code, uint32_t count)
 {
     struct outlet *outlet = key->outbox->outlet;
     struct slot *slot = outlet->slot;
     struct entry *entry = ledger_entry(&slot->ledger, key->leader);
     key->lane->counts.refused++;
-    note_verdict(&outlet->verdicts, key->hash, true);
+    key->verdict = verdict_of(key, entry, count);
+    note_verdict(&outlet->verdicts, key->verdict, true);
     key_set_stuck(key, true);
     bool others = outlet->accepted != key->accepted_then;
     bool most = refuses_most(&outlet->verdicts);
     /* A code that speaks of the entry is believed, of however many, once the broker has taken
      * others between two refusals. */
-    bool believed = !most || (is_about_entry(reason_code) && key->refused && others);
+    bool believed = !most || (is_about_entry(key->lane, reason_code) && key->refused && others);
     if (most)
         pause_outlet(outlet, mqtt_conn_refusal(key->outbox->conn));
     bool final = believed && is_final(key, reason_code, others);
@@ -209,7 +219,7 @@ void refusal_judge(struct key_queue *key, uint8_t reason_code, uint32_t count)
 void refusal_over(struct key_queue *key)
 {
     if (key->refused)
-        note_over(&key->outbox->outlet->verdicts, key->hash);
+        note_over(&key->outbox->outlet->verdicts, key->verdict);
     key->refused = false;
     key->refusals = 0;
     key->due_ms = 0;

@@ -300,3 +300,21 @@ def test_a_stopped_gateway_leaves_what_lingers_in_redis(things):
     assert gateway.terminate(10 * PATIENCE) == 0
     assert batches_of(broker) == []
     assert client.xpending(STREAM, "nemogate")["pending"] == 1
+
+
+@pytest.mark.parametrize("code", [0x90, 0x99])
+def test_a_broker_that_refuses_every_batch_does_not_empty_the_stream(things, code):
+    """Few dead letters until it is seen that this is the broker's state, or the route's topic."""
+    redis, broker = things.redis(), things.recording_broker()
+    client, refuser = redis.client(), Refuser(broker)
+    refuser.refuse(code, whom=is_batch)
+    producer = produce(redis, STREAM, keys=20, count=1000)
+    things.gateway(config_for(redis, broker, route_changes=batch(events=20)))
+    wait_until(lambda: refuser.refused >= 4, 20 * PATIENCE)
+    time.sleep(3)
+    dead = letters(client)
+    assert len(dead) <= (0 if code == 0x90 else 8)
+    refuser.accept()
+    wait_settled(client, seconds=60)
+    carried = {m.payload for m in Unbatched(broker).accepted() if m.topic.startswith("nemo/")}
+    assert len(carried) + len(dead) == producer.total

@@ -35,7 +35,7 @@ def event_topics(broker):
 def test_reload_under_load_loses_nothing(things):
     redis, broker = things.redis(), things.recording_broker()
     broker.ack_delay = 0.01
-    producer = Producer(redis, STREAM, keys=20)
+    producer = produce(redis, STREAM, keys=20, count=20)
     gateway = things.gateway(config_for(redis, broker))
     pid = gateway.process.pid
     with producer.background(rate=3000):
@@ -153,6 +153,18 @@ def test_a_new_signing_key_without_one_unsigned_message(things, tmp_path):
     assert set(keys) == {"first", "second"} and keys == sorted(keys)
 
 
+def test_signals_between_the_former_program_and_the_next(things):
+    """None ends the process at a moment when it has no handler, and none is lost."""
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_for(redis, broker))
+    for _ in range(500):
+        gateway.check_running()
+        gateway.reload()
+        time.sleep(0.004)
+    assert gateway.log_count(RELOADED) > 10
+    assert gateway.terminate(15 * PATIENCE) == 0
+
+
 @pytest.mark.limit(150)
 def test_other_instances_see_no_change(things):
     redis, broker = things.redis(), things.recording_broker()
@@ -184,3 +196,28 @@ def test_the_end_overtakes_a_reload(things):
     gateway.wait_log("draining", 10 * PATIENCE)
     assert gateway.terminate(15 * PATIENCE) == 0
     assert gateway.log_count(RELOADED) == 0
+
+
+def test_a_file_that_turns_bad_while_the_process_drains(things):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.hold_acks()
+    gateway = things.gateway(config_for(redis, broker))
+    path = pathlib.Path(gateway.config_path)
+    producer = produce(redis, STREAM, keys=3, count=10)
+    wait_until(lambda: len(event_payloads(broker)) >= 10, 10 * PATIENCE)
+    good = path.read_text()
+    gateway.reload()
+    gateway.wait_log("draining", 10 * PATIENCE)
+    path.write_text("}")
+    broker.release_acks()
+    gateway.wait_log("the configuration is not reloaded, for its file has become faulty meanwhile: "
+                     "the present one stays in use", 15 * PATIENCE)
+    producer.send(20)
+    Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
+    assert gateway.log_count(RELOADED) == 0
+    path.write_text(good + "\n# mended\n")
+    wait_until(lambda: gateway.log_count(RELOADED) == 1, 30 * PATIENCE, "reloaded")
+
+
+def event_payloads(broker):
+    return [m.payload for m in broker.messages if "/tools/" in m.topic]

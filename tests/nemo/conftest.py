@@ -82,4 +82,5 @@ def pytest_runtest_makereport(item, call):
 
 
 def first_line(call):
-    return f"{call.excinfo.typename}: {str(call.excinfo.value).strip().splitlines()[:1]}"
+    text = str(call.excinfo.value).strip()
+    return f"{call.excinfo.typename}: {text.splitlines()[0] if text else ''}"

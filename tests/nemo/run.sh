@@ -10,7 +10,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PATH=$PATH:/usr/sbin
 python=/usr/bin/python3
 venv=${NEMOGATE_NEMO_VENV:-$root/build/nemo-venv}
-work=$root/build/nemo
+work=$root/build/nemo-tests
 nemo="NEMO==8.0.2"
 old_plugin="nemo-mqtt-bridge==1.0.1"
 options=()
@@ -104,7 +104,8 @@ fi
 # Status 5: -k has chosen none of these.
 status=0
 say "scenarios"
-"$python" -m pytest -q -p no:cacheprovider tests/nemo --ignore=tests/nemo/dropin "${options[@]}" || status=$?
+"$python" -m pytest -q -p no:cacheprovider --basetemp="$work/tmp" tests/nemo \
+    --ignore=tests/nemo/dropin "${options[@]}" || status=$?
 [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || failed=yes
 skipped=()
 if [ -n "$dropin" ]; then
@@ -112,8 +113,8 @@ if [ -n "$dropin" ]; then
 else
     say "scenarios of the drop-in"
     status=0
-    NEMOGATE_NEMO_PRIVATE=yes in_private "$python" -m pytest -q -p no:cacheprovider tests/nemo/dropin \
-        "${options[@]}" || status=$?
+    NEMOGATE_NEMO_PRIVATE=yes in_private "$python" -m pytest -q -p no:cacheprovider \
+        --basetemp="$work/tmp-dropin" tests/nemo/dropin "${options[@]}" || status=$?
     [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || failed=yes
 fi
 

@@ -15,7 +15,7 @@ from vm_server import VmServer
 
 scenario = pytest.mark.scenario
 LISTS = [{"list": "nemo_mqtt_events", "db": 1, "stream": "nemo:{lab}:events"}]
-KEY = "0123456789abcdef" * 4
+KEY, OTHER_KEY = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 TABLE = "nemo_mqtt_mqttconfiguration"
 
 
@@ -67,6 +67,30 @@ MQTTConfiguration.objects.update_or_create(name="Default", defaults={values!r})
     def use(self, tool, user="rm\u00fcller"):
         self.browser.enable(tool, self.users[user], self.project)
         self.browser.disable(tool)
+
+    def exporter(self):
+        """A command that prints the plugin's saved configuration, without starting the plugin."""
+        script = self.things.tmp / "page.sh"
+        script.write_text(f"""#!/bin/sh
+exec {os.environ["NEMOGATE_NEMO_VENV"]}/bin/python -c '
+import sqlite3
+rows = sqlite3.connect("file:{self.site.folder}/nemo.db?mode=ro", uri=True)
+rows.row_factory = sqlite3.Row
+for row in rows.execute("select * from {TABLE} where enabled"):
+    for name in ("broker_host", "broker_port", "keepalive", "username", "password", "use_hmac",
+                 "hmac_secret_key"):
+        print(name + "=" + ("" if row[name] is None else str(row[name])))
+'
+""")
+        script.chmod(0o700)
+        return str(script)
+
+    def save_page(self, **values):
+        """What a person does on the plugin's configuration page."""
+        self.browser.post("/customize/mqtt/", {
+            "mqtt_name": "Default", "mqtt_enabled": "enabled", "mqtt_broker_host": "127.0.0.1",
+            "mqtt_broker_port": 1883, "mqtt_keepalive": 60, "mqtt_reconnect_delay": 5,
+            "mqtt_max_reconnect_attempts": 10, **values})
 
     def page(self):
         """What the plugin's monitor page shows of the broker: connected, disconnected or None."""
@@ -160,7 +184,8 @@ def test_monitor(old, things, seen, request):
     assert page["messages"][0]["topic"] == f"nemo/tools/{lab.tools[0]}/disabled"
     lab.broker.kill()
     begun, words = time.monotonic(), set()
-    wait_until(lambda: lab.page()["broker_connected"] == "disconnected", 10)
+    wait_until(lambda: lab.page()["broker_connected"] == "disconnected", 10,
+               lambda: f"disconnected; the page says {lab.page()}")
     while time.monotonic() - begun < outage:
         words.add(lab.page()["broker_connected"])
         time.sleep(1)
@@ -181,27 +206,11 @@ def test_saved_page(old, things, seen):
     lab = old()
     other = things.mosquitto(port=free_port())
     second = lab.keep(Subscriber(things.tmp, other.port)).start()
-    script = things.tmp / "page.sh"
-    script.write_text(f"""#!/bin/sh
-exec {os.environ["NEMOGATE_NEMO_VENV"]}/bin/python -c '
-import json, sqlite3
-rows = sqlite3.connect("file:{lab.site.folder}/nemo.db?mode=ro", uri=True)
-rows.row_factory = sqlite3.Row
-for row in rows.execute("select * from {TABLE} where enabled"):
-    for name in ("broker_host", "broker_port", "keepalive", "username", "password", "use_hmac",
-                 "hmac_secret_key"):
-        print(name + "=" + ("" if row[name] is None else str(row[name])))
-'
-""")
-    script.chmod(0o700)
-    gateway = things.gateway({**lab.config(), "legacy_config_command": str(script)})
+    gateway = things.gateway({**lab.config(), "legacy_config_command": lab.exporter()})
     lab.use(lab.tools[0])
     wait_until(lambda: len(lab.messages()) == 2, 10)
     pid = gateway.pid
-    lab.browser.post("/customize/mqtt/", {
-        "mqtt_name": "Default", "mqtt_enabled": "enabled", "mqtt_broker_host": "127.0.0.1",
-        "mqtt_broker_port": other.port, "mqtt_keepalive": 60, "mqtt_reconnect_delay": 5,
-        "mqtt_max_reconnect_attempts": 10})
+    lab.save_page(mqtt_broker_port=other.port)
     saved = time.monotonic()
     lab.use(lab.tools[1])
     gateway.wait_log("configuration reloaded")
@@ -215,3 +224,25 @@ for row in rows.execute("select * from {TABLE} where enabled"):
     assert got == set(lab.pushed())
     assert lab.db1.llen("nemo_mqtt_bridge_control") == 0
     seen(f"at the new broker {took:.1f} s after the page was saved, none lost, same process")
+
+
+@scenario(7, "signing key changed on NEMO's page")
+def test_saved_key(old, things, seen):
+    lab = old(use_hmac=True, hmac_secret_key=KEY)
+    gateway = things.gateway({**lab.config(), "legacy_config_command": lab.exporter()})
+    first, second = (lab.keep(VmServer(1883, key=key)).start() for key in (KEY, OTHER_KEY))
+    lab.use(lab.tools[0])
+    wait_until(lambda: len(first.accepted) == 2, 10)
+    lab.save_page(mqtt_use_hmac="enabled", mqtt_hmac_secret_key=OTHER_KEY)
+    saved = time.monotonic()
+    gateway.wait_log("configuration reloaded")
+    took = time.monotonic() - saved
+    lab.use(lab.tools[1])
+    wait_until(lambda: len(second.accepted) == 2, 10, lambda: f"{first.accepted} {second.accepted}")
+    assert took < 2
+    assert len(first.accepted) == 2 and len(lab.messages()) == 4
+    assert all(set(json.loads(m.payload)) == {"payload", "hmac", "algo"} for m in lab.messages())
+    text = gateway.log_text()
+    assert KEY not in text and OTHER_KEY not in text
+    seen(f"live {took:.1f} s after the page was saved; 4 of 4 signed, each accepted by its key only; no "
+         "key in nemogate's log")
