@@ -123,13 +123,13 @@ static void put_histograms(const struct admin *admin, FILE *out)
     size_t field_loop = 1;
 #define field_puback config->broker_count
 #define field_delivery config->broker_count
-#define histogram_of_puback(i) &admin->brokers[i].sum.puback
-#define histogram_of_delivery(i) &admin->brokers[i].sum.delivery
-#define histogram_of_loop(i) &admin->loop
+#define histogram_of_puback(i) (&admin->brokers[i].sum.puback)
+#define histogram_of_delivery(i) (&admin->brokers[i].sum.delivery)
+#define histogram_of_loop(i) (&admin->loop)
 #define METRIC_HISTOGRAM(field, name, labels, help)                                                \
     metrics_put_head(out, name, "histogram", help);                                                \
     for (size_t i = 0; i < field_##field; i++)                                                     \
-        metrics_put_histogram(out, name, labels[0] != '\0' ? "broker" : NULL,                      \
+        metrics_put_histogram(out, name, (labels)[0] != '\0' ? "broker" : NULL,                    \
                               broker_name(admin, i), histogram_of_##field(i));
 #include "core/metrics.def"
 }

@@ -238,15 +238,10 @@ static void answer_read(struct admin *admin, struct http_connection *connection,
         http_answer_error(connection, 404, "not-found", "there is nothing at this path");
 }
 
-void routes_on_request(void *context, struct http_connection *connection,
-                       const struct http_request *request)
+static void answer_guarded(struct admin *admin, struct http_connection *connection,
+                           const struct http_request *request)
 {
-    struct admin *admin = context;
-    if (!is_own_host(admin, request->host))
-        http_answer_error(connection, 421, "wrong-host", "the Host header is not this server's");
-    else if (answer_open(admin, connection, request))
-        return;
-    else if (!may_ask(admin, request))
+    if (!may_ask(admin, request))
         http_answer_error(connection, 401, "token", "a token is needed: Authorization: Bearer");
     else if (letters_answer(admin, connection, request))
         return;
@@ -254,4 +249,14 @@ void routes_on_request(void *context, struct http_connection *connection,
         answer_read(admin, connection, request);
     else
         http_answer_error(connection, 405, "method", "this method is not known here");
+}
+
+void routes_on_request(void *context, struct http_connection *connection,
+                       const struct http_request *request)
+{
+    struct admin *admin = context;
+    if (!is_own_host(admin, request->host))
+        http_answer_error(connection, 421, "wrong-host", "the Host header is not this server's");
+    else if (!answer_open(admin, connection, request))
+        answer_guarded(admin, connection, request);
 }

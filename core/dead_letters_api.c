@@ -145,7 +145,9 @@ static bool change(struct letters *letters, enum dead_letters_work work, FILE *o
         outcomes.why[i] = "it is not there any more";
     letters->on_replayed = on_replayed;
     letters->on_replayed_context = &outcomes;
-    if (!(work == DEAD_LETTERS_DROP ? drop(&outcomes) : letters_replay(letters)))
+    bool went = work == DEAD_LETTERS_DROP ? drop(&outcomes) : letters_replay(letters);
+    letters->on_replayed_context = NULL;
+    if (!went)
         return false;
     for (size_t i = 0; i < letters->wanted_count; i++)
         done += outcomes.why[i] == NULL;

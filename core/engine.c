@@ -569,7 +569,7 @@ int engine_run(const struct config *config, const char *file, const struct log *
                   LOG_INT("expired", counts.expired), LOG_INT("stays_pending", engine.pending));
     }
     bool restart = engine.restart && engine.exit_code == 0;
-    if (restart && setenv(ENGINE_HOLDER_VARIABLE, engine.holder, 1) != 0)
+    if (restart && engine.holder != NULL && setenv(ENGINE_HOLDER_VARIABLE, engine.holder, 1) != 0)
         log_event(log, LOG_WARNING, "memory is short: the others will take this for a new instance",
                   LOG_TEXT("instance", config->instance));
     close_engine(&engine);
