@@ -6,37 +6,25 @@ import decimal
 import hashlib
 import hmac
 import json
-import os
 import random
-import subprocess
 import sys
 
 import pytest
 
-from harness import gateway
+from harness.tool import Tool
 
 CASES = 1500
 LONGEST = 400
 
 
-class JsonTool:
+class JsonTool(Tool):
     """tests/tools/json_tool.c, which says what the commands are."""
 
     def __init__(self):
-        path = os.path.join(os.path.dirname(gateway.binary()), "tests", "json_tool")
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, bufsize=1)
+        super().__init__("json_tool")
 
     def ask(self, verb, *arguments):
-        line = " ".join([verb, *("x" + argument.hex() for argument in arguments)])
-        self.process.stdin.write(line + "\n")
-        answer = self.process.stdout.readline()
-        assert answer.endswith("\n"), f"the tool ended at: {line[:300]}"
-        return answer.rstrip("\n")
-
-    def close(self):
-        self.process.stdin.close()
-        assert self.process.wait(timeout=10) == 0
+        return self.ask_line(" ".join([verb, *("x" + argument.hex() for argument in arguments)]))
 
 
 @pytest.fixture(scope="module")

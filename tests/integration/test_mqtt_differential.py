@@ -3,10 +3,8 @@ same specification. What the gateway writes must be, byte for byte, what paho wr
 fields; what is packed with paho's tables must be read as what went in. Cases are random, from fixed
 seeds; a failing assertion shows the command and the packet."""
 
-import os
 import random
 import struct
-import subprocess
 
 import paho.mqtt.client as paho
 import pytest
@@ -14,34 +12,25 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCodes
 
-from harness import gateway
+from harness.tool import Tool
 
 CASES = 200
 LENGTHS = (0, 1, 2, 7, 8, 9, 100, 127, 128, 129, 300, 16383, 16384)
 VERSIONS = {4: paho.MQTTv311, 5: paho.MQTTv5}
 
 
-class WireTool:
+class WireTool(Tool):
     """tests/tools/mqtt_wire_tool.c, which says what the commands are."""
 
     def __init__(self):
-        path = os.path.join(os.path.dirname(gateway.binary()), "tests", "mqtt_wire_tool")
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, bufsize=1)
+        super().__init__("mqtt_wire_tool")
 
     def ask(self, verb, **fields):
         parts = [verb]
         for name, value in fields.items():
             if value is not None:
                 parts.append(f"{name}={value.hex() if isinstance(value, bytes) else int(value)}")
-        self.process.stdin.write(" ".join(parts) + "\n")
-        answer = self.process.stdout.readline()
-        assert answer.endswith("\n"), f"the tool ended at: {' '.join(parts)[:300]}"
-        return answer.rstrip("\n")
-
-    def close(self):
-        self.process.stdin.close()
-        assert self.process.wait(timeout=10) == 0
+        return self.ask_line(" ".join(parts))
 
 
 @pytest.fixture(scope="module")
