@@ -91,6 +91,9 @@ class Process:
         die_with_us = threading.current_thread() is threading.main_thread()
 
         def before_exec():
+            # A shell's background command, as a build server may start this, ignores these two.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGQUIT, signal.SIG_DFL)
             if die_with_us:
                 _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
