@@ -35,4 +35,11 @@ static inline struct stream_id stream_id_before(struct stream_id id)
                       : (struct stream_id){id.ms - 1, UINT64_MAX};
 }
 
+/* The next id after this one, which is not the last of all. */
+static inline struct stream_id stream_id_after(struct stream_id id)
+{
+    return id.seq < UINT64_MAX ? (struct stream_id){id.ms, id.seq + 1}
+                               : (struct stream_id){id.ms + 1, 0};
+}
+
 #endif

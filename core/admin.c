@@ -6,14 +6,20 @@
 #include "core/admin_private.h"
 
 #include "core/admin_routes.h"
+#include "core/admin_socket.h"
 
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TICK_MS 100u
 #define REPORT_MS 2000u
 #define MINUTE_MS 60000u
 #define LISTEN_MS 5000u
+/* How often a client is told of that does not come to speak TLS. */
+#define REFUSED_MS 600000u
+/* A process that begins anew waits so long for those who have been let in. */
+#define HAND_OVER_MS 500u
 
 uint64_t admin_epoch_ms(void)
 {
@@ -90,10 +96,12 @@ void admin_started(struct admin *admin, unsigned shards)
     (void)admin_request_reports(admin);
 }
 
-void admin_draining(struct admin *admin)
+void admin_draining(struct admin *admin, bool begins_anew)
 {
-    admin->draining = true;
+    admin->begins_anew = false;
+    admin->draining = !begins_anew;
     judge(admin);
+    admin->begins_anew = begins_anew;
 }
 
 void admin_redis(struct admin *admin, const char *reason)
@@ -114,7 +122,67 @@ void admin_prefer(struct admin *admin, unsigned slot, bool preferred)
     admin->slots[slot].preferred = preferred;
 }
 
+void admin_rival(struct admin *admin, size_t list, bool there)
+{
+    admin->rivals[list] = there ? model_site_of_list(admin, list) : NULL;
+    judge(admin);
+}
+
 /* ---- listening ----------------------------------------------------------------------------- */
+
+static void on_refused(void *context, const char *reason)
+{
+    struct admin *admin = context;
+    uint64_t held_back;
+    if (log_limit_pass(&admin->refused, net_now_ms(), REFUSED_MS, &held_back))
+        log_event(admin->setting.log, LOG_WARNING,
+                  "no TLS with a client of the admin server: it speaks HTTPS here, with the "
+                  "certificate of admin.tls",
+                  LOG_TEXT("reason", reason), LOG_INT("repeated", held_back));
+}
+
+static bool open_tls(struct admin *admin, char *error)
+{
+    const struct config_tls *tls = &admin->config->admin.tls;
+    const struct tls_settings settings = {
+        .ca_file = tls->ca_file, .cert_file = tls->cert_file, .key_file = tls->key_file};
+    if (admin->tls == NULL && tls->cert_file[0] != '\0')
+        admin->tls = tls_context_new_server(&settings, error);
+    return admin->tls != NULL || tls->cert_file[0] == '\0';
+}
+
+static bool open_server(struct admin *admin, char *error)
+{
+    const struct config_admin *config = &admin->config->admin;
+    struct http_setting setting = {.net = admin->setting.net,
+                                   .host = config->host,
+                                   .port = config->port,
+                                   .socket = admin->left_socket,
+                                   .on_request = routes_on_request,
+                                   .on_gone = routes_on_gone,
+                                   .on_refused = on_refused,
+                                   .context = admin};
+    if (!open_tls(admin, error))
+        return false;
+    setting.tls = admin->tls;
+    admin->http = http_server_new(&setting, error);
+    if (admin->http != NULL)
+        admin->left_socket = -1;
+    return admin->http != NULL;
+}
+
+static void tell_that_it_listens(const struct admin *admin)
+{
+    const struct config_admin *config = &admin->config->admin;
+    log_event(admin->setting.log, LOG_INFO, "the admin server listens",
+              LOG_TEXT("address", config->listen),
+              LOG_TEXT("protocol", admin->tls != NULL ? "https" : "http"));
+    if (!config->loopback && admin->tls == NULL)
+        log_event(admin->setting.log, LOG_WARNING,
+                  "the admin server has no TLS: whoever listens on the network can read the token "
+                  "and all events, unless a proxy with TLS stands before it; see admin.tls",
+                  LOG_TEXT("address", config->listen));
+}
 
 /* Events are carried all the same where the address cannot be had. */
 static void try_to_listen(struct admin *admin, uint64_t now)
@@ -122,17 +190,9 @@ static void try_to_listen(struct admin *admin, uint64_t now)
     const struct config_admin *config = &admin->config->admin;
     char error[IO_ERROR_TEXT];
     uint64_t held_back;
-    struct http_setting setting = {.net = admin->setting.net,
-                                   .host = config->host,
-                                   .port = config->port,
-                                   .on_request = routes_on_request,
-                                   .on_gone = routes_on_gone,
-                                   .context = admin};
     admin->next_listen_ms = now + LISTEN_MS;
-    admin->http = http_server_new(&setting, error);
-    if (admin->http != NULL)
-        log_event(admin->setting.log, LOG_INFO, "the admin server listens",
-                  LOG_TEXT("address", config->listen));
+    if (open_server(admin, error))
+        tell_that_it_listens(admin);
     else if (log_limit_pass(&admin->trouble, now, 600000, &held_back))
         log_event(admin->setting.log, LOG_ERROR,
                   "the admin server cannot listen: no metrics, no health, no page; events are "
@@ -160,12 +220,37 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
         admin->next_minute_ms = now + MINUTE_MS;
         model_end_minute(admin);
     }
+    certificates_tick(admin, now);
     routes_tick(admin, now);
     feed_tick(admin, now);
     state_tick(admin, now);
 }
 
 /* ---- making and ending --------------------------------------------------------------------- */
+
+static void take_socket(struct admin *admin)
+{
+    const struct config_admin *config = &admin->config->admin;
+    const char *host = config->listen[0] != '\0' ? config->host : "";
+    admin->left_socket = admin_socket_take(host, config->port, &admin->was_ready);
+}
+
+void admin_hand_over(struct admin *admin)
+{
+    uint64_t until = net_now_ms() + HAND_OVER_MS;
+    if (admin->http == NULL)
+        return;
+    int socket = http_server_retire(admin->http);
+    admin->hands_over = true; /* no shard is waited for: nothing that is told changes any more */
+    routes_go_on(admin);
+    while (http_server_is_busy(admin->http) && net_now_ms() < until)
+        event_base_loop(admin->setting.net->base, EVLOOP_ONCE);
+    if (!admin_socket_leave(socket, judge_is_ready(admin)))
+        log_event(admin->setting.log, LOG_WARNING,
+                  "the admin server cannot leave its socket to the next: for a moment nobody "
+                  "listens",
+                  LOG_TEXT("address", admin->config->admin.listen));
+}
 
 static bool open_admin(struct admin *admin)
 {
@@ -191,6 +276,7 @@ struct admin *admin_new(const struct admin_setting *setting)
     admin->config = setting->config;
     admin->started = admin_epoch_ms();
     admin->begun_ms = admin->moved_ms = net_now_ms();
+    take_socket(admin);
     if (open_admin(admin))
         return admin;
     admin_free(admin);
@@ -202,6 +288,9 @@ void admin_free(struct admin *admin)
     if (admin == NULL)
         return;
     http_server_free(admin->http);
+    tls_context_free(admin->tls);
+    if (admin->left_socket >= 0)
+        close(admin->left_socket);
     if (admin->tick != NULL)
         event_free(admin->tick);
     letters_close(admin);

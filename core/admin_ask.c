@@ -52,9 +52,14 @@ static void on_groups(void *context, const struct redis_value *reply)
 {
     struct admin_stream *stream = context;
     struct bytes group = bytes_of(stream->admin->config->redis.group);
-    if (!is_answer(stream->admin, reply, "+xinfo|groups") || reply->type != REDIS_ARRAY)
+    bool is_array = is_answer(stream->admin, reply, "+xinfo|groups") && reply->type == REDIS_ARRAY;
+    if (reply == NULL)
         return;
+    /* Of a stream or a group that is not there any more nothing is known, and nothing waits. */
     stream->lag_known = stream->pending_known = false;
+    stream->lag = stream->pending = 0;
+    if (!is_array)
+        return;
     for (const struct redis_value *map = reply->element; map != NULL; map = map->next) {
         const struct redis_value *name = map->type == REDIS_ARRAY ? value_of(map, "name") : NULL;
         if (name == NULL || !bytes_equal(name->text, group))
@@ -72,9 +77,12 @@ static void on_oldest(void *context, const struct redis_value *reply)
 {
     struct admin_stream *stream = context;
     struct stream_id id;
-    if (!is_answer(stream->admin, reply, "+xpending") || reply->type != REDIS_ARRAY)
+    bool is_array = is_answer(stream->admin, reply, "+xpending") && reply->type == REDIS_ARRAY;
+    if (reply == NULL)
         return;
     stream->oldest_ms = 0;
+    if (!is_array)
+        return;
     const struct redis_value *first = reply->element;
     if (first != NULL && first->type == REDIS_ARRAY && first->element != NULL &&
         first->element->type == REDIS_STRING &&

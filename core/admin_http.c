@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <event2/event.h>
 #include <event2/listener.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +51,11 @@ enum http_state {
 struct http_connection {
     struct http_server *server;
     struct http_connection *next;
+    char address[INET6_ADDRSTRLEN]; /* of the client */
+    struct endpoint endpoint;       /* the same, for the channel's messages */
     struct channel *channel;
+    bool opened; /* TLS: the handshake is done */
+    bool asked;  /* a request has been answered on it */
     enum http_state state;
     uint64_t since_ms; /* of the state; HTTP_RECEIVING: of the first byte too */
     uint64_t written;  /* channel_written, */
@@ -64,11 +69,11 @@ struct http_connection {
 
 struct http_server {
     struct http_setting setting;
-    struct endpoint endpoint; /* of no use but that a channel has one */
     struct evconnlistener *listener;
     struct event *tick;
     struct http_connection *first;
     size_t count;
+    bool retired; /* takes no further connection */
     struct http_reading reading;
 };
 
@@ -124,35 +129,51 @@ static size_t waiting(const struct http_server *server)
     return sum;
 }
 
-/* length SIZE_MAX: not known, the end of the connection is that of the answer. */
+/* length SIZE_MAX: not known, the end of the connection is that of the answer. more: further
+ * headers. */
 static void write_head(struct http_connection *connection, unsigned status, const char *type,
-                       size_t length)
+                       size_t length, const char *more)
 {
     char head[1024], size[48] = "";
     if (length != SIZE_MAX)
         snprintf(size, sizeof size, "Content-Length: %zu\r\n", length);
-    int n = snprintf(head, sizeof head, "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%s%s%s%s%s\r\n",
-                     status, phrase(status), type, size, common_head,
+    int n = snprintf(head, sizeof head, "HTTP/1.1 %u %s\r\nContent-Type: %s\r\n%s%s%s%s%s%s\r\n",
+                     status, phrase(status), type, size, common_head, more,
                      status == 401 ? "WWW-Authenticate: Bearer\r\n" : "",
                      status == 405 ? "Allow: GET, HEAD, POST\r\n" : "",
                      connection->close ? "Connection: close\r\n" : "");
     channel_write(connection->channel, (struct bytes){(const uint8_t *)head, (size_t)n});
 }
 
-void http_answer(struct http_connection *connection, unsigned status, const char *type,
-                 struct bytes body)
+static void answer(struct http_connection *connection, unsigned status, const char *type,
+                   struct bytes body, const char *more)
 {
     if (connection->state == HTTP_GONE)
         return;
     if (status >= 400)
         connection->close = true;
-    write_head(connection, status, type, body.length);
+    connection->asked = true;
+    write_head(connection, status, type, body.length, more);
     if (!connection->head_only && body.length > 0)
         channel_write(connection->channel, body);
     set_state(connection, connection->close ? HTTP_CLOSING : HTTP_RECEIVING);
     connection->owner = NULL;
     connection->moved_ms = net_now_ms();
     channel_flush(connection->channel);
+}
+
+void http_answer(struct http_connection *connection, unsigned status, const char *type,
+                 struct bytes body)
+{
+    answer(connection, status, type, body, "");
+}
+
+void http_answer_encoded(struct http_connection *connection, const char *type, struct bytes body,
+                         bool gzip)
+{
+    answer(connection, 200, type, body,
+           gzip ? "Vary: Accept-Encoding\r\nContent-Encoding: gzip\r\n"
+                : "Vary: Accept-Encoding\r\n");
 }
 
 void http_answer_error(struct http_connection *connection, unsigned status, const char *code,
@@ -168,7 +189,7 @@ void http_answer_error(struct http_connection *connection, unsigned status, cons
 void http_begin_stream(struct http_connection *connection, const char *type)
 {
     connection->close = true;
-    write_head(connection, 200, type, SIZE_MAX);
+    write_head(connection, 200, type, SIZE_MAX, "");
     set_state(connection, connection->head_only ? HTTP_CLOSING : HTTP_STREAMING);
     connection->moved_ms = net_now_ms();
     channel_flush(connection->channel);
@@ -223,7 +244,7 @@ static void hand_over(struct http_connection *connection, const struct http_read
 {
     struct http_server *server = connection->server;
     connection->head_only = strcmp(reading->request.method, "HEAD") == 0;
-    connection->close = reading->close;
+    connection->close = reading->close || server->retired;
     set_state(connection, HTTP_ANSWERING);
     if (waiting(server) > WAITING_MAX)
         http_answer_error(connection, 503, "busy", "too much waits for slow readers");
@@ -279,13 +300,17 @@ static void part(struct http_connection *connection)
 
 static void on_open(void *context)
 {
-    (void)context;
+    struct http_connection *connection = context;
+    connection->opened = true;
 }
 
 static void on_closed(void *context, const char *reason)
 {
-    (void)reason;
-    part(context);
+    struct http_connection *connection = context;
+    const struct http_setting *setting = &connection->server->setting;
+    if (setting->tls != NULL && !connection->opened)
+        setting->on_refused(setting->context, reason);
+    part(connection);
 }
 
 static const struct channel_events channel_events = {on_open, on_data, on_closed};
@@ -296,36 +321,70 @@ static void free_connection(struct http_connection *connection)
     free(connection);
 }
 
+/* Frees those that are gone; from no callback of theirs. */
+static void sweep(struct http_server *server)
+{
+    for (struct http_connection **link = &server->first; *link != NULL;) {
+        struct http_connection *connection = *link;
+        if (connection->state != HTTP_GONE) {
+            link = &connection->next;
+            continue;
+        }
+        *link = connection->next;
+        server->count--;
+        free_connection(connection);
+    }
+}
+
+static void note_address(struct http_connection *connection, const struct sockaddr *address,
+                         int length)
+{
+    char port[8] = "0";
+    if (getnameinfo(address, (socklen_t)length, connection->address, sizeof connection->address,
+                    port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        snprintf(connection->address, sizeof connection->address, "client");
+    connection->endpoint = (struct endpoint){.host = connection->address,
+                                             .port = (uint16_t)atoi(port),
+                                             .tls = connection->server->setting.tls};
+}
+
+/* NULL: memory is short. */
+static struct http_connection *new_connection(struct http_server *server,
+                                              const struct sockaddr *address, int length)
+{
+    struct http_connection *connection = calloc(1, sizeof *connection);
+    if (connection == NULL)
+        return NULL;
+    connection->server = server;
+    note_address(connection, address, length);
+    connection->channel =
+        channel_new(server->setting.net, &connection->endpoint, &channel_events, connection,
+                    (struct channel_sizes){INPUT_SIZE, 4096, OUTPUT_MAX});
+    if (connection->channel != NULL)
+        return connection;
+    free(connection);
+    return NULL;
+}
+
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
                       int length, void *context)
 {
     (void)listener;
-    (void)address;
-    (void)length;
     struct http_server *server = context;
     struct http_connection *connection = NULL;
-    struct io *io = NULL;
-    if (server->count < CONNECTIONS_MAX) {
-        connection = calloc(1, sizeof *connection);
-        io = io_tcp_new();
-    }
-    if (connection != NULL && io != NULL)
-        connection->channel =
-            channel_new(server->setting.net, &server->endpoint, &channel_events, connection,
-                        (struct channel_sizes){INPUT_SIZE, 4096, OUTPUT_MAX});
-    if (connection == NULL || io == NULL || connection->channel == NULL) {
-        free(connection);
-        if (io != NULL)
-            io->ops->free(io);
+    if (server->count == CONNECTIONS_MAX)
+        sweep(server);
+    if (server->count < CONNECTIONS_MAX)
+        connection = new_connection(server, address, length);
+    if (connection == NULL) {
         close(fd);
         return;
     }
-    connection->server = server;
     connection->since_ms = connection->moved_ms = net_now_ms();
     connection->next = server->first;
     server->first = connection;
     server->count++;
-    channel_open_socket(connection->channel, fd, io, OPEN_MS);
+    channel_accept(connection->channel, fd, OPEN_MS);
 }
 
 static bool is_late(struct http_connection *connection, uint64_t now)
@@ -349,18 +408,10 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     (void)what;
     struct http_server *server = context;
     uint64_t now = net_now_ms();
-    for (struct http_connection **link = &server->first; *link != NULL;) {
-        struct http_connection *connection = *link;
-        if (connection->state != HTTP_GONE && is_late(connection, now))
-            part(connection);
-        if (connection->state != HTTP_GONE) {
-            link = &connection->next;
-            continue;
-        }
-        *link = connection->next;
-        server->count--;
-        free_connection(connection);
-    }
+    for (struct http_connection *c = server->first; c != NULL; c = c->next)
+        if (c->state != HTTP_GONE && is_late(c, now))
+            part(c);
+    sweep(server);
 }
 
 /* ---- the server ---------------------------------------------------------------------------- */
@@ -380,12 +431,16 @@ static socklen_t make_address(const struct http_setting *setting, struct sockadd
 
 static bool listen_on(struct http_server *server, char *error)
 {
+    const unsigned options = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
+    const struct http_setting *setting = &server->setting;
     struct sockaddr_storage address;
-    socklen_t length = make_address(&server->setting, &address);
-    server->listener =
-        evconnlistener_new_bind(server->setting.net->base, on_accept, server,
-                                LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE,
-                                64, (struct sockaddr *)&address, (int)length);
+    socklen_t length = make_address(setting, &address);
+    if (setting->socket >= 0)
+        server->listener =
+            evconnlistener_new(setting->net->base, on_accept, server, options, 0, setting->socket);
+    else
+        server->listener = evconnlistener_new_bind(setting->net->base, on_accept, server, options,
+                                                   64, (struct sockaddr *)&address, (int)length);
     if (server->listener == NULL)
         snprintf(error, IO_ERROR_TEXT, "%s", evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
     return server->listener != NULL;
@@ -399,7 +454,6 @@ struct http_server *http_server_new(const struct http_setting *setting, char *er
     if (server == NULL)
         return NULL;
     server->setting = *setting;
-    server->endpoint = (struct endpoint){.host = "client"};
     server->tick = event_new(setting->net->base, -1, EV_PERSIST, on_tick, server);
     if (server->tick == NULL || event_add(server->tick, &period) != 0 ||
         !listen_on(server, error)) {
@@ -407,6 +461,27 @@ struct http_server *http_server_new(const struct http_setting *setting, char *er
         return NULL;
     }
     return server;
+}
+
+int http_server_retire(struct http_server *server)
+{
+    server->retired = true;
+    evconnlistener_disable(server->listener);
+    for (struct http_connection *c = server->first; c != NULL; c = c->next)
+        if (c->state == HTTP_STREAMING)
+            part(c);
+    return evconnlistener_get_fd(server->listener);
+}
+
+bool http_server_is_busy(const struct http_server *server)
+{
+    for (const struct http_connection *c = server->first; c != NULL; c = c->next) {
+        bool idle =
+            c->state == HTTP_CLOSING || (c->state == HTTP_RECEIVING && c->asked && !c->begun);
+        if (c->state != HTTP_GONE && (!idle || channel_pending(c->channel) > 0))
+            return true;
+    }
+    return false;
 }
 
 void http_server_free(struct http_server *server)

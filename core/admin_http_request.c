@@ -80,6 +80,28 @@ static enum http_outcome keep(const char **place, const char *value)
     return HTTP_COMPLETE;
 }
 
+/* ";q=0" and the like behind a coding: it is refused [RFC 9110, 12.4.2]. */
+static bool is_refused(const char *weight)
+{
+    weight += strspn(weight, " \t;");
+    if ((*weight | 0x20) != 'q' || weight[1] != '=')
+        return false;
+    size_t length = strcspn(weight + 2, " \t,");
+    return length > 0 && strspn(weight + 2, "0.") >= length;
+}
+
+static bool accepts(const char *codings, const char *coding)
+{
+    while (*codings != '\0') {
+        codings += strspn(codings, " \t,");
+        size_t length = strcspn(codings, " \t;,");
+        if (length == strlen(coding) && strncasecmp(codings, coding, length) == 0)
+            return !is_refused(codings + length);
+        codings += strcspn(codings, ",");
+    }
+    return false;
+}
+
 static enum http_outcome read_header(struct http_reading *reading, char *line, const char **length)
 {
     struct http_request *request = &reading->request;
@@ -105,6 +127,8 @@ static enum http_outcome read_header(struct http_reading *reading, char *line, c
         return keep(length, value);
     if (strcasecmp(line, "Transfer-Encoding") == 0)
         return HTTP_NOT_IMPLEMENTED;
+    if (strcasecmp(line, "Accept-Encoding") == 0)
+        request->accepts_gzip = accepts(value, "gzip");
     if (strcasecmp(line, "Connection") == 0 && strcasecmp(value, "close") == 0)
         reading->close = true;
     if (strcasecmp(line, "Expect") == 0 && strcasecmp(value, "100-continue") == 0)
@@ -147,7 +171,7 @@ enum http_outcome http_read_request(struct bytes input, struct http_reading *rea
         return HTTP_BAD_REQUEST;
     memcpy(reading->head, input.data, length);
     reading->head[length] = '\0';
-    reading->request = (struct http_request){"", "", "", "", "", "", "", {NULL, 0}};
+    reading->request = (struct http_request){"", "", "", "", "", "", "", false, {NULL, 0}};
     reading->body_length = 0;
     reading->close = reading->expects_continue = false;
     enum http_outcome outcome = read_head(reading);

@@ -4,17 +4,21 @@
  */
 #include "core/admin_private.h"
 
+#include "codec/mqtt_wire.h"
 #include "core/reload.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* A shard that has not turned for so long though it was poked is dead. */
 #define DEAD_MS 10000u
 /* A hand-over takes a moment. */
 #define OWNERLESS_MS 2000u
 #define LAG_MATTERS 1000u
+/* What a process that begins anew may take until it carries events again. */
+#define BEGINNING_MS 10000u
 
 /* ---- gathering ----------------------------------------------------------------------------- */
 
@@ -27,7 +31,7 @@ struct judgement {
 static bool is_same(const struct admin_reason *a, const struct admin_reason *b)
 {
     return strcmp(a->code, b->code) == 0 && a->broker == b->broker && a->site == b->site &&
-           a->slot == b->slot;
+           a->slot == b->slot && a->certificate == b->certificate;
 }
 
 /* Where the reason stood before, its time stands. */
@@ -85,8 +89,10 @@ static void judge_broker(struct judgement *j, size_t index)
 {
     const struct admin *admin = j->admin;
     const struct admin_broker *broker = &admin->brokers[index];
-    struct admin_reason reason = {.level = ADMIN_ERROR,
-                                  .unready = true,
+    /* That of a site may be wrong or away for ever, which is no other site's business. */
+    bool of_site = admin->config->brokers[index].site != NULL;
+    struct admin_reason reason = {.level = of_site ? ADMIN_WARNING : ADMIN_ERROR,
+                                  .unready = !of_site,
                                   .broker = admin->config->brokers[index].name,
                                   .slot = -1};
     uint64_t stalled = stalled_for(admin, broker->moved_ms);
@@ -107,6 +113,62 @@ static void judge_broker(struct judgement *j, size_t index)
             broker->sum.inflight, (unsigned long long)stalled / 1000);
     else
         say(added, "there is no connection yet");
+}
+
+/* ---- certificates -------------------------------------------------------------------------- */
+
+static bool is_peer_down(const struct admin *admin, const struct admin_certificate *certificate)
+{
+    switch (certificate->of) {
+    case CERTIFICATE_BROKER:
+    case CERTIFICATE_BROKER_CLIENT:
+        return !admin->brokers[certificate->broker].up;
+    case CERTIFICATE_REDIS:
+    case CERTIFICATE_REDIS_CLIENT:
+        return !admin->redis_up;
+    case CERTIFICATE_ADMIN:
+        break;
+    }
+    return false;
+}
+
+static bool is_of_site(const struct admin *admin, const struct admin_certificate *certificate)
+{
+    return certificate_broker_name(admin, certificate) != NULL &&
+           admin->config->brokers[certificate->broker].site != NULL;
+}
+
+/* One that has ended is the cause where its peer cannot be reached: being older, it stands before
+ * what follows from it. */
+static void judge_certificate(struct judgement *j, const struct admin_certificate *certificate)
+{
+    const struct admin *admin = j->admin;
+    uint64_t now = admin_epoch_ms() / 1000, end = certificate->end;
+    const char *broker = certificate_broker_name(admin, certificate);
+    if (end == 0 || end > now + TLS_RENEWAL_S ||
+        (broker != NULL && !admin->brokers[certificate->broker].used))
+        return;
+    bool over = end <= now;
+    struct admin_reason reason = {.code = "certificate-expires",
+                                  .level = over ? ADMIN_ERROR : ADMIN_WARNING,
+                                  .unready = over && !is_of_site(admin, certificate) &&
+                                             is_peer_down(admin, certificate),
+                                  .since = (over ? end : end - TLS_RENEWAL_S) * 1000,
+                                  .broker = broker,
+                                  .slot = -1,
+                                  .certificate = certificate};
+    time_t time = (time_t)end;
+    struct tm utc;
+    char date[64] = "";
+    if (gmtime_r(&time, &utc) != NULL)
+        (void)strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &utc);
+    say(add(j, reason), "%s %s %s", certificate_words(certificate), over ? "ended" : "ends", date);
+}
+
+static void judge_certificates(struct judgement *j)
+{
+    for (size_t i = 0; i < j->admin->certificate_count && j->count < REASONS_MAX / 2; i++)
+        judge_certificate(j, &j->admin->certificates[i]);
 }
 
 /* ---- slots --------------------------------------------------------------------------------- */
@@ -184,6 +246,20 @@ static void judge_progress(struct judgement *j)
 
 /* ---- sites --------------------------------------------------------------------------------- */
 
+/* For now: what is refused for good is a dead letter. */
+static void judge_refused(struct judgement *j, const struct admin_site *site)
+{
+    say(add(j, (struct admin_reason){.code = "entries-refused",
+                                     .level = ADMIN_WARNING,
+                                     .broker = j->admin->config->brokers[site->refusing].name,
+                                     .site = site->name,
+                                     .slot = -1,
+                                     .counted = true,
+                                     .count = site->refused_keys}),
+        "the broker's last answer to them: %s",
+        mqtt_reason_name(MQTT_PUBACK, MQTT_5_0, site->refusal));
+}
+
 static void judge_site(struct judgement *j, const struct admin_site *site)
 {
     struct admin_reason reason = {.level = ADMIN_WARNING, .site = site->name, .slot = -1};
@@ -193,6 +269,8 @@ static void judge_site(struct judgement *j, const struct admin_site *site)
         reason.code = "stream-unreadable";
         say(add(j, reason), "Redis refuses a stream of the site, or what is owed to it");
     }
+    if (site->refused_keys > 0)
+        judge_refused(j, site);
     if (site->dead_known && site->dead > 0) {
         reason.code = "dead-letters";
         reason.counted = true;
@@ -213,6 +291,20 @@ static void judge_site(struct judgement *j, const struct admin_site *site)
         say(add(j, reason),
             "another consumer group, or Redis, keeps the stream from being trimmed");
     }
+}
+
+/* Events of a site that this process never sees. */
+static void judge_rivals(struct judgement *j)
+{
+    const struct config *config = j->admin->config;
+    for (size_t i = 0; i < config->legacy_list_count && j->count < REASONS_MAX / 2; i++)
+        if (j->admin->rivals[i] != NULL)
+            say(add(j, (struct admin_reason){.code = "legacy-bridge-eats",
+                                             .level = ADMIN_ERROR,
+                                             .site = j->admin->rivals[i]->name,
+                                             .slot = -1}),
+                "another program takes events out of the list %s in db %u",
+                config->legacy_lists[i].list, config->legacy_lists[i].database);
 }
 
 static void judge_sites(struct judgement *j)
@@ -243,20 +335,32 @@ static int compare_reasons(const void *left, const void *right)
 void judge(struct admin *admin)
 {
     struct judgement j = {.admin = admin};
+    if (admin->begins_anew) /* that its slots stop is as it should be */
+        return;
     judge_redis(&j);
     for (size_t i = 0; i < admin->config->broker_count; i++)
         judge_broker(&j, i);
+    judge_certificates(&j);
     judge_process(&j);
     judge_slots(&j);
     judge_progress(&j);
+    judge_rivals(&j);
     judge_sites(&j);
     qsort(j.reason, j.count, sizeof j.reason[0], compare_reasons);
     memcpy(admin->reasons, j.reason, j.count * sizeof j.reason[0]);
     admin->reason_count = j.count;
 }
 
+/* A process that begins anew stays what it was until it has had time to connect. */
+static bool is_still_ready(const struct admin *admin)
+{
+    return admin->was_ready && net_now_ms() - admin->begun_ms < BEGINNING_MS;
+}
+
 bool judge_is_ready(const struct admin *admin)
 {
+    if (is_still_ready(admin) && !admin->draining)
+        return true;
     for (size_t i = 0; i < admin->reason_count; i++)
         if (admin->reasons[i].unready)
             return false;

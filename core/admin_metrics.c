@@ -7,6 +7,8 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 /* Beyond so many sites the rest is one site "other". */
 #define SITES_LABELLED 1000u
@@ -134,6 +136,19 @@ static void put_histograms(const struct admin *admin, FILE *out)
 #include "core/metrics.def"
 }
 
+static void put_certificates(const struct admin *admin, const char *name, FILE *out)
+{
+    for (size_t i = 0; i < admin->certificate_count; i++) {
+        const struct admin_certificate *certificate = &admin->certificates[i];
+        if (certificate->end == 0)
+            continue;
+        const char *broker = certificate_broker_name(admin, certificate);
+        fprintf(out, "%s{of=\"%s\",broker=", name, certificate_name(certificate));
+        metrics_put_label_value(out, broker != NULL ? broker : "");
+        fprintf(out, "} %" PRIu64 "\n", certificate->end);
+    }
+}
+
 /* ---- the process --------------------------------------------------------------------------- */
 
 /* By reason, over all slots; the reasons are few constants. */
@@ -158,10 +173,61 @@ static void put_reasons(const struct admin *admin, const char *name, FILE *out)
         metrics_put_labelled(out, name, "reason", sum[i].reason, sum[i].count);
 }
 
+/* What is not well, by code and level. */
+static void put_problems(const struct admin *admin, const char *name, FILE *out)
+{
+    static const char *const levels[] = {
+        [ADMIN_OK] = "ok", [ADMIN_WARNING] = "warning", [ADMIN_ERROR] = "error"};
+    bool told[REASONS_MAX] = {false};
+    for (size_t i = 0; i < admin->reason_count; i++) {
+        const struct admin_reason *reason = &admin->reasons[i];
+        uint64_t count = 0;
+        if (told[i])
+            continue;
+        for (size_t j = i; j < admin->reason_count; j++) {
+            if (admin->reasons[j].level != reason->level ||
+                strcmp(admin->reasons[j].code, reason->code) != 0)
+                continue;
+            told[j] = true;
+            count++;
+        }
+        fprintf(out, "%s{code=", name);
+        metrics_put_label_value(out, reason->code);
+        fprintf(out, ",level=\"%s\"} %" PRIu64 "\n", levels[reason->level], count);
+    }
+}
+
+#define NOT_KNOWN UINT64_MAX
+
 struct process_values {
-    uint64_t redis_up, slots_owned, oldest_pending_s, ready, reload_failed, feed_listeners,
-        feed_dropped;
+    uint64_t redis_up, slots_owned, oldest_pending_s, ready, reload_failed, legacy_rivals,
+        feed_listeners, feed_dropped, resident, cpu_us, started_us;
 };
+
+/* proc(5), /proc/[pid]/statm: the second number, in pages. */
+static uint64_t resident_bytes(void)
+{
+    uint64_t resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file == NULL)
+        return NOT_KNOWN;
+    int found = fscanf(file, "%*u %" SCNu64, &resident);
+    fclose(file);
+    return found == 1 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : NOT_KNOWN;
+}
+
+static uint64_t microseconds(const struct timeval *time)
+{
+    return (uint64_t)time->tv_sec * 1000000 + (uint64_t)time->tv_usec;
+}
+
+static uint64_t cpu_us(void)
+{
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return NOT_KNOWN;
+    return microseconds(&usage.ru_utime) + microseconds(&usage.ru_stime);
+}
 
 static struct process_values process_values(const struct admin *admin)
 {
@@ -169,10 +235,15 @@ static struct process_values process_values(const struct admin *admin)
                                     .ready = judge_is_ready(admin),
                                     .reload_failed = reload_has_failed(admin->setting.reload),
                                     .feed_listeners = admin->listener_count,
-                                    .feed_dropped = admin->feed_dropped};
+                                    .feed_dropped = admin->feed_dropped,
+                                    .resident = resident_bytes(),
+                                    .cpu_us = cpu_us(),
+                                    .started_us = admin->started * 1000};
     uint64_t oldest = 0, now = ask_redis_time(admin);
     for (unsigned i = 0; i < admin->config->slots; i++)
         values.slots_owned += admin->slots[i].held;
+    for (size_t i = 0; i < admin->config->legacy_list_count; i++)
+        values.legacy_rivals += admin->rivals[i] != NULL;
     for (size_t i = 0; i < admin->site_count; i++) {
         uint64_t ms = admin->sites[i]->oldest_ms;
         if (ms > 0 && (oldest == 0 || ms < oldest))
@@ -189,9 +260,14 @@ void admin_metrics_write(struct admin *admin, FILE *out)
     put_brokers(admin, out);
 #define METRIC_PROCESS(field, name, type, help)                                                    \
     metrics_put_head(out, name, #type, help);                                                      \
-    metrics_put(out, name, values.field);
-#define METRIC_CODED(field, name, labels, help)                                                    \
-    metrics_put_head(out, name, "counter", help);                                                  \
+    if (values.field != NOT_KNOWN)                                                                 \
+        metrics_put(out, name, values.field);
+#define METRIC_SECONDS(field, name, type, help)                                                    \
+    metrics_put_head(out, name, #type, help);                                                      \
+    if (values.field != NOT_KNOWN)                                                                 \
+        metrics_put_seconds(out, name, values.field);
+#define METRIC_CODED(field, name, labels, type, help)                                              \
+    metrics_put_head(out, name, #type, help);                                                      \
     put_##field(admin, name, out);
 #include "core/metrics.def"
     put_histograms(admin, out);

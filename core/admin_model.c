@@ -4,6 +4,8 @@
  */
 #include "core/admin_private.h"
 
+#include "codec/stream_entry.h"
+
 #include <search.h>
 #include <stdlib.h>
 
@@ -55,6 +57,14 @@ static struct admin_site *site_of(struct admin *admin, struct bytes name)
     return site;
 }
 
+struct admin_site *model_site_of_list(struct admin *admin, size_t list)
+{
+    const char *stream = admin->config->legacy_lists[list].stream;
+    struct bytes site = stream_site(bytes_of(stream));
+    return site_of(admin,
+                   site.length > 0 ? site : bytes_of(config_route_of(admin->config, stream)->site));
+}
+
 static void free_stream(struct admin_stream *stream)
 {
     if (stream == NULL)
@@ -101,6 +111,8 @@ static void take_stream(struct admin *admin, unsigned slot, const struct report_
     stream->last_ms = in->last_ms;
     stream->state = in->state;
     stream->trim_blocked = in->trim_blocked;
+    stream->refused_keys = in->refused_keys;
+    stream->refusal = in->refusal;
 }
 
 void model_take(struct admin *admin, const struct slot_report *report)
@@ -133,6 +145,9 @@ static void add_outlet(struct report_outlet *sum, const struct report_outlet *ou
         sum->answers[i] += outlet->answers[i];
     histogram_add(&sum->puback, &outlet->puback);
     histogram_add(&sum->delivery, &outlet->delivery);
+    if (outlet->used && outlet->certificate_end != 0 &&
+        (sum->certificate_end == 0 || outlet->certificate_end < sum->certificate_end))
+        sum->certificate_end = outlet->certificate_end;
     if (outlet->tls[0] != '\0')
         memcpy(sum->tls, outlet->tls, sizeof sum->tls);
     if (outlet->lost_ms > sum->lost_ms) {
@@ -193,6 +208,8 @@ static void clear_site(struct admin_site *site)
     site->lag_known = site->pending_known = true;
     site->lag = site->pending = site->oldest_ms = site->last_ms = 0;
     site->unreadable = site->trim_blocked = false;
+    site->refused_keys_known = true;
+    site->refused_keys = 0;
 }
 
 static void add_stream(struct admin *admin, const struct admin_stream *stream)
@@ -213,6 +230,28 @@ static void add_stream(struct admin *admin, const struct admin_stream *stream)
         site->oldest_ms = stream->oldest_ms;
     site->unreadable = site->unreadable || stream->state != REPORT_STREAM_FINE;
     site->trim_blocked = site->trim_blocked || stream->trim_blocked;
+    site->refused_keys += stream->refused_keys;
+    if (stream->refused_keys > 0) {
+        site->refusing = stream->broker;
+        site->refusal = stream->refusal;
+    }
+}
+
+/* Whether something is to be settled, but for what goes to the brokers that sites have chosen:
+ * those may be away for ever. */
+static bool is_pending(const struct admin *admin)
+{
+    const struct config_broker *brokers = admin->config->brokers;
+    bool pending = false;
+    for (size_t i = 0; i < admin->config->broker_count; i++)
+        pending = pending || (brokers[i].site == NULL && admin->brokers[i].sum.unsettled > 0);
+    for (size_t i = 0; i < admin->stream_count && !pending; i++) {
+        const struct admin_stream *stream = admin->streams[i];
+        pending = stream->pending > 0 && admin->slots[stream->slot].held &&
+                  brokers[stream->broker].site == NULL &&
+                  config_route_of(admin->config, stream->name)->site_fault == NULL;
+    }
+    return pending;
 }
 
 void model_sum(struct admin *admin)
@@ -230,9 +269,8 @@ void model_sum(struct admin *admin)
         histogram_add(&admin->delivery, &admin->brokers[i].sum.delivery);
         admin->unsettled += admin->brokers[i].sum.unsettled;
     }
-    bool pending = admin->unsettled > 0;
-    for (size_t i = 0; i < admin->site_count && !pending; i++)
-        pending = admin->sites[i]->pending > 0;
+    certificates_take(admin);
+    bool pending = is_pending(admin);
     if (admin->totals.acked != admin->moved_mark || !pending) {
         admin->moved_mark = admin->totals.acked;
         admin->moved_ms = now;
@@ -284,8 +322,9 @@ bool model_open(struct admin *admin)
     admin->brokers = calloc(config->broker_count, sizeof *admin->brokers);
     admin->answered = calloc(config->shards, sizeof *admin->answered);
     admin->asked_ms = calloc(config->shards, sizeof *admin->asked_ms);
-    if (admin->slots == NULL || admin->brokers == NULL || admin->answered == NULL ||
-        admin->asked_ms == NULL)
+    admin->rivals = calloc(config->legacy_list_count + 1, sizeof(struct admin_site *));
+    if (admin->rivals == NULL || !certificates_open(admin) || admin->slots == NULL ||
+        admin->brokers == NULL || admin->answered == NULL || admin->asked_ms == NULL)
         return false;
     for (unsigned i = 0; i < config->slots; i++) {
         admin->slots[i].outlets = calloc(config->broker_count, sizeof(struct report_outlet));
@@ -314,6 +353,8 @@ void model_close(struct admin *admin)
     free(admin->brokers);
     free(admin->answered);
     free(admin->asked_ms);
+    free(admin->rivals);
+    certificates_close(admin);
     free(admin->streams);
     free(admin->sites);
 }

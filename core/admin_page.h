@@ -12,6 +12,8 @@ struct page_file {
     const char *type;
     const uint8_t *data;
     size_t size;
+    const uint8_t *packed; /* the same by gzip */
+    size_t packed_size;
 };
 
 extern const struct page_file page_files[];

@@ -1,7 +1,7 @@
 /*
- * The inside of the admin server, shared by its files: admin.c (its life and the paths),
- * admin_model.c (what is known), admin_ask.c (what Redis is asked), admin_judge.c (is all well?),
- * admin_status.c and admin_metrics.c (how it is told), admin_feed.c (events as they happen),
+ * The inside of the admin server, shared by its files: admin.c (its life), admin_model.c and
+ * admin_certificates.c (what is known), admin_ask.c (what Redis is asked), admin_judge.c (is all
+ * well?), admin_status.c and admin_metrics.c (how it is told), admin_feed.c (events as they happen),
  * admin_letters.c (dead letters). Nobody else includes it. All on the main thread.
  */
 #ifndef NEMOGATE_CORE_ADMIN_PRIVATE_H
@@ -34,6 +34,10 @@ struct admin_site {
     uint64_t oldest_ms; /* by Redis' clock; 0: none is pending */
     uint64_t last_ms;
     bool unreadable, trim_blocked;
+    bool refused_keys_known; /* always: it is counted here */
+    uint64_t refused_keys;
+    size_t refusing; /* broker, and its last reason code for one of them */
+    uint8_t refusal;
     /* counts.settled, every RATE_MARK_MS; the newest is the first. */
     uint64_t mark[RATE_MARKS];
     unsigned marks;
@@ -51,6 +55,8 @@ struct admin_stream {
     uint64_t last_ms;
     enum report_stream_state state;
     bool trim_blocked;
+    uint64_t refused_keys;
+    uint8_t refusal;
     bool lag_known, pending_known;
     uint64_t lag, pending, oldest_ms;
 };
@@ -80,6 +86,25 @@ struct admin_broker {
     uint64_t error_at;
 };
 
+/* Those that are shown to us, and _CLIENT those that we show. */
+enum admin_certificate_of {
+    CERTIFICATE_BROKER,
+    CERTIFICATE_BROKER_CLIENT,
+    CERTIFICATE_REDIS,
+    CERTIFICATE_REDIS_CLIENT,
+    CERTIFICATE_ADMIN,
+};
+
+struct admin_certificate {
+    enum admin_certificate_of of;
+    size_t broker; /* of CERTIFICATE_BROKER and _CLIENT */
+    uint64_t end;  /* s since epoch; 0: none, or it is not known yet */
+    /* CERTIFICATE_BROKER and _REDIS. */
+    uint64_t shown_end;  /* of the connections that there are */
+    uint64_t looked_end; /* of one that was made only to look; 0: it has shown none */
+    uint64_t looked_ms;  /* when; 0: not yet */
+};
+
 struct admin_error {
     uint64_t at; /* ms since epoch; 0: there was none */
     char text[REPORT_ERROR_TEXT];
@@ -101,6 +126,7 @@ struct admin_reason {
     int slot; /* -1: none */
     bool counted;
     uint64_t count;
+    const struct admin_certificate *certificate; /* NULL: none */
     char text[REPORT_ERROR_TEXT];
 };
 
@@ -116,11 +142,14 @@ struct admin {
     struct admin_setting setting;
     const struct config *config;
     struct http_server *http;
+    struct tls_context *tls; /* NULL: plain HTTP */
+    int left_socket;         /* that the process before has left, until it is used; -1: none */
     struct event *tick;
-    struct log_limit trouble, forbidden;
+    struct log_limit trouble, forbidden, refused;
     uint64_t started;  /* ms since epoch */
     uint64_t begun_ms; /* net_now_ms */
-    bool draining;
+    bool was_ready;    /* the process before, at its end */
+    bool draining, begins_anew, hands_over;
 
     unsigned shards;
     uint64_t request;   /* number of the last request for reports */
@@ -131,6 +160,10 @@ struct admin {
 
     struct admin_slot *slots;
     struct admin_broker *brokers;
+    struct admin_certificate *certificates;
+    size_t certificate_count;
+    struct certificate_look *look;
+    struct admin_site **rivals; /* by list: whose events somebody else takes; NULL: nobody does */
     struct admin_stream **streams;
     size_t stream_count, stream_capacity;
     struct admin_site **sites;
@@ -178,8 +211,26 @@ void model_sum(struct admin *admin);
 /* Every RATE_MARK_MS, and every minute; both after model_sum. */
 void model_mark_rates(struct admin *admin);
 void model_end_minute(struct admin *admin);
+/* That the plugin's list with this index is moved to; NULL: memory is short. */
+struct admin_site *model_site_of_list(struct admin *admin, size_t list);
 /* Events per second over the last minute, times 100. */
 uint64_t model_rate(const struct admin_site *site);
+
+/* admin_certificates.c */
+MUST_CHECK bool certificates_open(struct admin *admin);
+void certificates_close(struct admin *admin);
+/* Those that the servers have shown; in model_sum. */
+void certificates_take(struct admin *admin);
+/* Looks whether one that is near its end has been renewed meanwhile. */
+void certificates_tick(struct admin *admin, uint64_t now_ms);
+/* The word of the API and of the metric; and what it is, for people. */
+const char *certificate_name(const struct admin_certificate *certificate);
+const char *certificate_words(const struct admin_certificate *certificate);
+/* Of one that is between us and a broker its name; NULL: another. */
+const char *certificate_broker_name(const struct admin *admin,
+                                    const struct admin_certificate *certificate);
+/* The broker's own; NULL: it shows none. */
+const struct admin_certificate *certificate_of_broker(const struct admin *admin, size_t broker);
 
 /* admin_ask.c */
 /* Asks Redis a little, if it has answered what it was asked before. */

@@ -157,7 +157,7 @@ void routes_tick(struct admin *admin, uint64_t now_ms)
     for (struct admin_request **link = &admin->requests; *link != NULL;) {
         struct admin_request *request = *link;
         bool complete = admin_has_reports(admin, request->number);
-        if (!complete && now_ms < request->until_ms) {
+        if (!complete && now_ms < request->until_ms && !admin->hands_over) {
             link = &request->next;
             continue;
         }
@@ -217,7 +217,7 @@ static bool answer_open(struct admin *admin, struct http_connection *connection,
     else if (strcmp(request->path, "/readyz") == 0)
         wait_for_reports(admin, connection, ROUTE_READY);
     else
-        return page_answer(connection, request->path);
+        return page_answer(connection, request);
     return true;
 }
 

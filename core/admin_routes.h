@@ -51,6 +51,6 @@ void state_tick(struct admin *admin, uint64_t now_ms);
 void state_close(struct admin *admin);
 
 /* admin_page.c; false: there is no such file. */
-bool page_answer(struct http_connection *connection, const char *path);
+bool page_answer(struct http_connection *connection, const struct http_request *request);
 
 #endif

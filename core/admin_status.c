@@ -25,6 +25,10 @@ static void put_reasons(const struct admin *admin, struct json *json)
             json_number(json, "slot", (uint64_t)reason->slot);
         if (reason->counted)
             json_number(json, "count", reason->count);
+        if (reason->certificate != NULL) {
+            json_text(json, "certificate", certificate_name(reason->certificate));
+            json_number(json, "expires", reason->certificate->end * 1000);
+        }
         if (reason->text[0] != '\0')
             json_text(json, "text", reason->text);
         json_end_object(json);
@@ -75,6 +79,7 @@ static void put_broker(const struct admin *admin, struct json *json, size_t inde
 {
     const struct admin_broker *broker = &admin->brokers[index];
     const struct config_broker *config = &admin->config->brokers[index];
+    const struct admin_certificate *certificate = certificate_of_broker(admin, index);
     uint64_t p50 = 0, p99 = 0;
     bool measured = histogram_quantile(&broker->sum.puback, 500, &p50) &&
                     histogram_quantile(&broker->sum.puback, 990, &p99);
@@ -92,7 +97,8 @@ static void put_broker(const struct admin *admin, struct json *json, size_t inde
     json_number(json, "window", broker->sum.window);
     json_number(json, "inflight", broker->sum.inflight);
     json_text(json, "tls", broker->sum.tls);
-    json_null(json, "certificate_expires");
+    json_number_if(json, "certificate_expires", certificate != NULL && certificate->end > 0,
+                   certificate != NULL ? certificate->end * 1000 : 0);
     put_error(json, broker->has_error, broker->error_at, broker->sum.error);
     json_number_if(json, "puback_p50_us", measured, p50);
     json_number_if(json, "puback_p99_us", measured, p99);

@@ -119,7 +119,7 @@ struct check_redis {
     bool count_refused;
 
     /* Rights: a round of probes for nemogate's own keys, then one for each of redis.streams. */
-    char *keys[5];                    /* what probes are sent for, by enum probe_key */
+    char *keys[6];                    /* what probes are sent for, by enum probe_key */
     const struct check_probe *probes; /* of this round */
     size_t probe_count;
     size_t probe_answers;

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 /* What the word "$" of a probe stands for. */
-enum probe_key { KEY_ID, KEY_LEASE, KEY_STREAM, KEY_DEAD, KEY_TRIES, KEY_NONE };
+enum probe_key { KEY_ID, KEY_LEASE, KEY_STREAM, KEY_DEAD, KEY_TRIES, KEY_GATEWAY, KEY_NONE };
 
 #define WORDS_MAX 10
 #define NO_CLIENT "9223372036854775807"
@@ -20,7 +20,7 @@ enum probe_key { KEY_ID, KEY_LEASE, KEY_STREAM, KEY_DEAD, KEY_TRIES, KEY_NONE };
 struct check_probe {
     const char *command;
     const char *purpose;
-    const char *grant;
+    const char *grant; /* NULL: another probe looks at the command, and this one at its key */
     enum probe_key key;
     bool dispensable;
     const char *words[WORDS_MAX];
@@ -140,8 +140,15 @@ static const struct check_probe stream_probes[] = {
      KEY_TRIES,
      true,
      {"EXPIRE", "$", "not-a-number"}},
+    {"XLEN", "counts what waits and dead letters", "+xlen", KEY_DEAD, true, {"XLEN", "$"}},
+    {"HSET",
+     "tells the site's NEMO page how the gateway is",
+     NULL,
+     KEY_GATEWAY,
+     true,
+     {"HSET", "$", "check", "-", "odd"}},
     {"XINFO GROUPS",
-     "sees what all groups have acknowledged",
+     "sees what all groups have acknowledged, and what waits",
      "+xinfo|groups",
      KEY_STREAM,
      true,
@@ -156,7 +163,7 @@ static const struct check_probe stream_probes[] = {
 
 #define OWN_COUNT (sizeof own_probes / sizeof *own_probes)
 #define STREAM_COUNT (sizeof stream_probes / sizeof *stream_probes)
-#define TRIM_COUNT 2u /* the last of them */
+#define TRIM_COUNT 1u /* the last of them */
 
 /* ---- answers ------------------------------------------------------------------------------- */
 
@@ -199,9 +206,11 @@ static void say_no_key(struct check_redis *check, const struct check_probe *prob
         snprintf(pattern, sizeof pattern, "nemo:*:dead");
     else if (probe->key == KEY_TRIES)
         snprintf(pattern, sizeof pattern, "nemo:*:tries");
+    else if (probe->key == KEY_GATEWAY)
+        snprintf(pattern, sizeof pattern, "nemo:*:gateway*");
     else
         snprintf(pattern, sizeof pattern, "nemogate:{%s}:*", check->config->redis.group);
-    check_say(check->part, CHECK_FAILED,
+    check_say(check->part, probe->key == KEY_GATEWAY ? CHECK_WARNING : CHECK_FAILED,
               "Redis %s: the user '%s' may not touch the key %s with %s, which %s: give it ~%s",
               check->where, check_redis_user(check), check->keys[probe->key], probe->command,
               probe->purpose, pattern);
@@ -217,10 +226,16 @@ static bool refuses_writes(const struct redis_value *reply)
     return false;
 }
 
+/* Redis before 6.2 does not have it; a script does its work there. */
+static bool is_replaced(const struct check_redis *check, const struct check_probe *probe)
+{
+    return strcmp(probe->command, "XAUTOCLAIM") == 0 && redis_link_is_before(check->link, 6, 2);
+}
+
 static void judge(struct check_redis *check, const struct check_probe *probe,
                   const struct redis_value *reply)
 {
-    if (reply->type != REDIS_ERROR)
+    if (reply->type != REDIS_ERROR || is_replaced(check, probe))
         return;
     bool refused = redis_value_is_error(reply, "NOPERM");
     bool unknown =
@@ -228,7 +243,8 @@ static void judge(struct check_redis *check, const struct check_probe *probe,
     if (refused && probe->key != KEY_NONE && !contains(reply->text, " run the ")) {
         say_no_key(check, probe);
     } else if (refused || unknown) {
-        say_no_command(check, probe, unknown);
+        if (probe->grant != NULL)
+            say_no_command(check, probe, unknown);
     } else if (refuses_writes(reply)) {
         if (!check->write_refused)
             check_say(check->part, CHECK_FAILED, "Redis %s refuses to be written to: %.*s",
@@ -316,14 +332,22 @@ static char *name_for(const struct check_redis *check, const char *pattern)
     return make_name(pattern);
 }
 
+/* Owned by the caller; NULL: memory is short. */
+static char *name_of_site(struct bytes site, const char *what)
+{
+    char *name;
+    if (asprintf(&name, "nemo:{%.*s}:%s", (int)site.length, (const char *)site.data, what) < 0)
+        return NULL;
+    return name;
+}
+
 static bool set_stream_keys(struct check_redis *check)
 {
     const char *pattern = check->config->redis.streams[check->next_round];
-    free(check->keys[KEY_STREAM]);
-    free(check->keys[KEY_DEAD]);
-    free(check->keys[KEY_TRIES]);
-    check->keys[KEY_DEAD] = NULL;
-    check->keys[KEY_TRIES] = NULL;
+    for (int key = KEY_STREAM; key < KEY_NONE; key++) {
+        free(check->keys[key]);
+        check->keys[key] = NULL;
+    }
     check->keys[KEY_STREAM] = name_for(check, pattern);
     if (check->keys[KEY_STREAM] == NULL)
         return false;
@@ -331,14 +355,13 @@ static bool set_stream_keys(struct check_redis *check)
     const struct config_route *route = config_route_of(check->config, check->keys[KEY_STREAM]);
     if (site.length == 0 && route != NULL)
         site = bytes_of(route->site);
-    if (asprintf(&check->keys[KEY_DEAD], "nemo:{%.*s}:dead", (int)site.length,
-                 (const char *)site.data) < 0)
-        check->keys[KEY_DEAD] = NULL;
-    if (asprintf(&check->keys[KEY_TRIES], "nemo:{%.*s}:tries", (int)site.length,
-                 (const char *)site.data) < 0)
-        check->keys[KEY_TRIES] = NULL;
+    check->keys[KEY_DEAD] = name_of_site(site, "dead");
+    check->keys[KEY_TRIES] = name_of_site(site, "tries");
+    check->keys[KEY_GATEWAY] =
+        name_of_site(site, config_has_site_settings(check->config) ? "gateway:applied" : "gateway");
     check->keys_refused &= ~(1u << KEY_STREAM);
-    return check->keys[KEY_DEAD] != NULL && check->keys[KEY_TRIES] != NULL;
+    return check->keys[KEY_DEAD] != NULL && check->keys[KEY_TRIES] != NULL &&
+           check->keys[KEY_GATEWAY] != NULL;
 }
 
 static void end_rights(struct check_redis *check)

@@ -57,6 +57,9 @@ struct cli {
     uint64_t set_slots; /* slots */
 
     const char *admin; /* status: the URL */
+    const char *admin_ca;
+    const char *admin_cert;
+    const char *admin_key;
     bool watch;
 };
 

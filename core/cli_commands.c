@@ -75,8 +75,19 @@ static const struct cli_option ADMIN = {
     CLI_TEXT,
     PLACE(admin),
     "URL",
-    "an address such as http://127.0.0.1:9464",
+    "an address such as https://127.0.0.1:9464",
     "the admin server, where it is not the configuration's",
+};
+static const struct cli_option ADMIN_CA = {
+    "--admin-ca", CLI_TEXT, PLACE(admin_ca),
+    "FILE",       "a file", "authorities (PEM) for the admin server's certificate",
+};
+static const struct cli_option ADMIN_CERT = {
+    "--admin-cert", CLI_TEXT, PLACE(admin_cert),
+    "FILE",         "a file", "own certificate (PEM), where the admin server asks for one",
+};
+static const struct cli_option ADMIN_KEY = {
+    "--admin-key", CLI_TEXT, PLACE(admin_key), "FILE", "a file", "its key (PEM)",
 };
 static const struct cli_option WATCH = {
     "--watch", CLI_FLAG, PLACE(watch), NULL, NULL, "again every two seconds",
@@ -170,12 +181,17 @@ static const struct cli_syntax COMMANDS[] = {
      CLI_STATUS,
      {{&CONFIG, CLI_OPTIONAL},
       {&ADMIN, CLI_OPTIONAL},
+      {&ADMIN_CA, CLI_OPTIONAL},
+      {&ADMIN_CERT, CLI_OPTIONAL},
+      {&ADMIN_KEY, CLI_OPTIONAL},
       {&WATCH, CLI_OPTIONAL},
       {&JSON, CLI_OPTIONAL}},
      "show how a running gateway is",
      "Asks the admin server of a running gateway, at admin.listen of the configuration or at\n"
      "--admin: what is wrong, brokers, slots, and what waits. Exit code 1: it is not ready, or\n"
-     "cannot be asked. The token is that of the configuration's admin.token_file.\n"},
+     "cannot be asked. The token is that of the configuration's admin.token_file. With https://\n"
+     "the certificate is checked against --admin-ca, or the system's authorities; at admin.listen\n"
+     "it must be that of the configuration.\n"},
     {"metrics-doc",
      NULL,
      CLI_METRICS_DOC,

@@ -219,16 +219,24 @@ void config_free(struct config *config)
 
 bool config_is_routed(const struct config *config, size_t broker)
 {
-    for (size_t i = 0; i < config->route_count; i++)
+    for (size_t i = 0; i < config->route_count - config->site_route_count; i++)
         if (config->routes[i].broker == broker)
             return true;
-    return false;
+    return broker >= config->broker_count - config->site_broker_count;
 }
 
 size_t config_routed_brokers(const struct config *config)
 {
     size_t count = 0;
-    for (size_t i = 0; i < config->broker_count; i++)
+    for (size_t i = 0; i < config->broker_count - config->site_broker_count; i++)
         count += config_is_routed(config, i);
     return count;
+}
+
+bool config_has_site_settings(const struct config *config)
+{
+    for (size_t i = 0; i < config->route_count - config->site_route_count; i++)
+        if (config->routes[i].settings == CONFIG_SETTINGS_FROM_SITE)
+            return true;
+    return false;
 }

@@ -25,7 +25,8 @@ struct config_tls { /* "" where a file or name is not given */
     char *ca_file;
     char *cert_file;
     char *key_file;
-    char *server_name; /* the URL's host where it is not given */
+    char *server_name;  /* the URL's host where it is not given */
+    const char *ca_pem; /* certificates themselves, in place of ca_file; NULL: none */
 };
 
 enum config_start { CONFIG_START_BEGINNING, CONFIG_START_NEW };
@@ -61,7 +62,10 @@ struct config_broker {
     uint32_t puback_timeout_ms;
     unsigned max_rate;  /* publishes per second; 0: no limit */
     char *status_topic; /* "": none */
+    const char *site;   /* it comes from this site's settings; NULL: from the file */
 };
+
+enum config_settings { CONFIG_SETTINGS_OWN, CONFIG_SETTINGS_FROM_SITE };
 
 enum config_encoding { CONFIG_ENCODING_RAW, CONFIG_ENCODING_SIGNED, CONFIG_ENCODING_BATCH };
 
@@ -84,6 +88,12 @@ struct config_route {
     bool coalesce_retained;
     bool strict_order;
     struct config_batch batch; /* CONFIG_ENCODING_BATCH */
+    enum config_settings settings;
+    char *settings_secrets; /* folder, may hold {site}; "" */
+    /* Of a route that was made for a site's settings (core/site_config.h), else NULL. */
+    const struct site_settings *site_settings;
+    const struct config_route *template; /* the route of the file that it was made from */
+    const char *site_fault;              /* why it cannot be used now; NULL: it can */
 };
 
 struct config_legacy_list {
@@ -110,13 +120,17 @@ struct config_admin {
     uint16_t port;
     bool loopback;
     char *token_file;
-    char *token; /* read from it, the line end cut; NULL: none */
+    char *token;           /* read from it, the line end cut; NULL: none */
+    struct config_tls tls; /* its own certificate; "" plain HTTP. ca_file: of its clients */
     bool write;
     uint32_t stall_timeout_ms;
 };
 
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARNING, CONFIG_LOG_ERROR };
 enum config_log_format { CONFIG_LOG_LOGFMT, CONFIG_LOG_JSON };
+
+struct site_set;
+struct site_settings;
 
 struct config {
     char *instance;  /* [A-Za-z0-9._-]{1,128} */
@@ -127,6 +141,13 @@ struct config {
     size_t broker_count;
     struct config_route *routes;
     size_t route_count;
+    /* What sites have saved for themselves, and how many brokers and routes, the last ones, were
+     * made for it; secret_files are those that it names. */
+    const struct site_set *sites; /* borrowed; NULL: none */
+    size_t site_broker_count;
+    size_t site_route_count;
+    char **secret_files;
+    size_t secret_file_count;
     struct config_legacy_list *legacy_lists; /* NULL where there are none */
     size_t legacy_list_count;
     char *legacy_config_command; /* "": none */
@@ -147,12 +168,18 @@ void config_free(struct config *config);
 bool config_pattern_matches(const char *pattern, const char *name);
 /* True when the text holds one of the characters that make a pattern. */
 bool config_is_pattern(const char *text);
-/* The first route whose streams match; NULL: none. */
+/* The first route whose streams match, or the one that was made of it for the stream's site; NULL:
+ * none. */
 const struct config_route *config_route_of(const struct config *config, const char *stream);
+/* The first route of the file whose streams match, whatever sites have saved; NULL: none. */
+const struct config_route *config_file_route_of(const struct config *config, const char *stream);
 
 /* Whether a route leads to the broker with this index; and how many brokers one leads to. */
 bool config_is_routed(const struct config *config, size_t broker);
+/* Of those of the file. */
 size_t config_routed_brokers(const struct config *config);
+/* Whether sites may have settings of their own on one of the routes. */
+bool config_has_site_settings(const struct config *config);
 
 /* The reference of all keys as Markdown, and a commented sample that config_load accepts. */
 void config_write_reference(FILE *out);

@@ -3,12 +3,12 @@
  * together, limits that depend on each other; and what is derived: passwords, the broker of a
  * route, the number of shards. A node with a fault of its own is not judged again.
  */
-#include <arpa/inet.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#include "codec/decimal.h"
 #include "codec/encode_signed.h"
 #include "codec/stream_entry.h"
 #include "core/config_private.h"
@@ -299,6 +299,40 @@ static void check_encoding(struct config_reading *r, struct config_node *node, s
               index);
 }
 
+/* {site} apart there are no braces in it; and where it is one folder it is there. */
+static const char *secrets_fault(const struct config_reading *r, const char *folder)
+{
+    static const char word[] = "{site}";
+    const char *at = folder;
+    struct stat status;
+    for (; (at = strpbrk(at, "{}")) != NULL; at += sizeof word - 1)
+        if (strncmp(at, word, sizeof word - 1) != 0)
+            return "holds a brace that is not part of {site}";
+    if (!r->files || folder[0] == '\0' || strstr(folder, word) != NULL)
+        return NULL;
+    if (stat(folder, &status) != 0)
+        return strerror(errno);
+    return S_ISDIR(status.st_mode) ? NULL : "is not a folder";
+}
+
+static void check_settings(struct config_reading *r, struct config_node *node, size_t index)
+{
+    const struct config_route *route = &r->config->routes[index];
+    struct config_node *key = config_node_find(node, "settings_secrets");
+    if (key == NULL || key->faulty || !is_sound(config_node_find(node, "settings")))
+        return;
+    const char *wrong = secrets_fault(r, route->settings_secrets);
+    if (route->settings_secrets[0] != '\0' && route->settings != CONFIG_SETTINGS_FROM_SITE)
+        fault(r, key,
+              "routes[%zu].settings_secrets: only a route with 'settings: from-site' has one",
+              index);
+    else if (wrong != NULL)
+        fault(r, key,
+              "routes[%zu].settings_secrets: %s; the path of a folder is expected, which may hold "
+              "{site}",
+              index, wrong);
+}
+
 static void check_routes(struct config_reading *r)
 {
     struct config_node *list = config_node_find(r->root, "routes");
@@ -308,6 +342,7 @@ static void check_routes(struct config_reading *r)
             resolve_broker(r, config_node_item(list, i), i);
         check_shadow(r, list, i);
         check_encoding(r, config_node_item(list, i), i);
+        check_settings(r, config_node_item(list, i), i);
     }
 }
 
@@ -418,79 +453,6 @@ static unsigned core_count(void)
     return count > 0 ? (unsigned)count : 1;
 }
 
-/* ---- Admin -------------------------------------------------------------------------------- */
-
-static bool is_loopback(const char *host)
-{
-    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
-}
-
-/* "127.0.0.1:9464", "[::1]:9464". */
-static bool split_listen(struct config_reading *r)
-{
-    struct config_admin *admin = &r->config->admin;
-    const char *colon = strrchr(admin->listen, ':');
-    uint8_t address[16];
-    uint64_t port;
-    if (colon == NULL || !decimal_read(bytes_of(colon + 1), &port) || port > UINT16_MAX)
-        return false;
-    bool is_v6 = admin->listen[0] == '[' && colon[-1] == ']';
-    const char *host = admin->listen + is_v6;
-    admin->host = config_memory_text(r->memory, host, (size_t)(colon - host) - is_v6);
-    admin->port = (uint16_t)port;
-    if (admin->host == NULL || inet_pton(is_v6 ? AF_INET6 : AF_INET, admin->host, address) != 1)
-        return false;
-    admin->loopback = is_loopback(admin->host);
-    return true;
-}
-
-/* What stands in an HTTP header. */
-static bool is_token(const char *text)
-{
-    size_t length = strlen(text);
-    for (size_t i = 0; i < length; i++)
-        if (text[i] <= ' ' || text[i] >= 0x7f)
-            return false;
-    return length >= 16 && length <= 1024;
-}
-
-static void check_token(struct config_reading *r, struct config_node *node)
-{
-    struct config_admin *admin = &r->config->admin;
-    char problem[CONFIG_PROBLEM_TEXT];
-    if (!config_file_read(admin->token_file, true, r->memory, &admin->token, problem))
-        fault(r, node,
-              "admin.token_file: the file (its name is not shown: it might be the token itself) "
-              "%s; the path of a readable file that holds the token is expected",
-              problem);
-    else if (!is_token(admin->token))
-        fault(r, node,
-              "admin.token_file: the token in the file cannot be used; 16 to 1,024 printable "
-              "characters without blanks are expected");
-}
-
-static void check_admin(struct config_reading *r)
-{
-    struct config_admin *admin = &r->config->admin;
-    struct config_node *section = config_node_find(r->root, "admin");
-    struct config_node *listen = config_node_find(section, "listen");
-    struct config_node *token = config_node_find(section, "token_file");
-    if (!is_sound(section) || !is_sound(listen) || !is_sound(token))
-        return;
-    if (admin->token_file[0] != '\0' && r->files)
-        check_token(r, token);
-    if (admin->listen[0] == '\0')
-        return;
-    if (!split_listen(r))
-        fault(r, listen,
-              "admin.listen: is no address with a port; one such as 127.0.0.1:9464, 0.0.0.0:9464 "
-              "or [::1]:9464 is expected, or an empty text");
-    else if (!admin->loopback && admin->token_file[0] == '\0')
-        fault(r, listen,
-              "admin.listen: whoever reaches this address could read all events; token_file is "
-              "expected, too, or an address of this host only, such as 127.0.0.1:9464");
-}
-
 void config_check(struct config_reading *r)
 {
     struct config *config = r->config;
@@ -500,7 +462,7 @@ void config_check(struct config_reading *r)
     check_streams(r);
     config_check_legacy(r);
     check_budget(r);
-    check_admin(r);
+    config_check_admin(r);
     if (config->shards == 0)
         config->shards = core_count();
     if (config->shards > config->slots)

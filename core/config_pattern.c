@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/config.h"
+#include "core/site_config.h"
 
 /* Whether a class, which begins behind its '[', holds c; *end is what follows the class. The ways
  * of Redis at the edges: an unclosed class ends with the pattern, and ']' always closes. */
@@ -77,10 +78,16 @@ bool config_is_pattern(const char *text)
     return strpbrk(text, "*?[") != NULL;
 }
 
-const struct config_route *config_route_of(const struct config *config, const char *stream)
+const struct config_route *config_file_route_of(const struct config *config, const char *stream)
 {
-    for (size_t i = 0; i < config->route_count; i++)
+    for (size_t i = 0; i < config->route_count - config->site_route_count; i++)
         if (config_pattern_matches(config->routes[i].streams, stream))
             return &config->routes[i];
     return NULL;
+}
+
+const struct config_route *config_route_of(const struct config *config, const char *stream)
+{
+    const struct config_route *route = config_file_route_of(config, stream);
+    return route != NULL ? site_config_route(config, route, stream) : NULL;
 }

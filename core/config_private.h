@@ -134,6 +134,7 @@ enum config_type {
     CONFIG_TYPE_START,
     CONFIG_TYPE_PROTOCOL,
     CONFIG_TYPE_ENCODING,
+    CONFIG_TYPE_SETTINGS,
     CONFIG_TYPE_TRIM,
     CONFIG_TYPE_LOG_LEVEL,
     CONFIG_TYPE_LOG_FORMAT
@@ -223,6 +224,8 @@ void config_read(struct config_reading *reading);
 void config_check(struct config_reading *reading);
 /* The part of config_check that is about legacy_lists; their streams are added to redis.streams. */
 void config_check_legacy(struct config_reading *reading);
+/* The part of config_check that is about admin. */
+void config_check_admin(struct config_reading *reading);
 
 /* config_load over memory. name stands in the messages. files false: no file is looked at, and
  * passwords stay NULL. */

@@ -36,6 +36,7 @@
 #define C_TYPE_START enum config_start
 #define C_TYPE_PROTOCOL enum config_protocol
 #define C_TYPE_ENCODING enum config_encoding
+#define C_TYPE_SETTINGS enum config_settings
 #define C_TYPE_TRIM enum config_trim
 #define C_TYPE_LOG_LEVEL enum config_log_level
 #define C_TYPE_LOG_FORMAT enum config_log_format
@@ -325,6 +326,7 @@ static const char *const BOOLS[] = {"false", "true", NULL};
 static const char *const STARTS[] = {"beginning", "new", NULL};
 static const char *const PROTOCOLS[] = {"5", "3.1.1", NULL};
 static const char *const ENCODINGS[] = {"raw", "signed", "batch", NULL};
+static const char *const SETTINGS[] = {"own", "from-site", NULL};
 static const char *const TRIMS[] = {"acked", "none", NULL};
 static const char *const LOG_LEVELS[] = {"debug", "info", "warning", "error", NULL};
 static const char *const LOG_FORMATS[] = {"logfmt", "json", NULL};
@@ -402,6 +404,7 @@ static const struct type_info TYPES[] = {
     [CONFIG_TYPE_START] = {"choice", "", NULL, NULL, STARTS, read_choice},
     [CONFIG_TYPE_PROTOCOL] = {"choice", "", NULL, NULL, PROTOCOLS, read_choice},
     [CONFIG_TYPE_ENCODING] = {"choice", "", NULL, NULL, ENCODINGS, read_choice},
+    [CONFIG_TYPE_SETTINGS] = {"choice", "", NULL, NULL, SETTINGS, read_choice},
     [CONFIG_TYPE_TRIM] = {"choice", "", NULL, NULL, TRIMS, read_choice},
     [CONFIG_TYPE_LOG_LEVEL] = {"choice", "", NULL, NULL, LOG_LEVELS, read_choice},
     [CONFIG_TYPE_LOG_FORMAT] = {"choice", "", NULL, NULL, LOG_FORMATS, read_choice},

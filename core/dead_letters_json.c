@@ -6,25 +6,9 @@
 
 #include "codec/decimal.h"
 #include "codec/mqtt_wire.h"
+#include "core/json.h"
 
 #include <inttypes.h>
-
-static void put_string(struct bytes text, FILE *out)
-{
-    fputc('"', out);
-    for (size_t i = 0; i < text.length; i++) {
-        uint8_t c = text.data[i];
-        if (c == '"' || c == '\\')
-            fprintf(out, "\\%c", c);
-        else if (c == '\n')
-            fputs("\\n", out);
-        else if (c < 0x20 || c == 0x7f)
-            fprintf(out, "\\u%04x", c);
-        else
-            fputc(c, out);
-    }
-    fputc('"', out);
-}
 
 static void put_base64(struct bytes value, FILE *out)
 {
@@ -71,7 +55,7 @@ void letters_json_text(struct letters_json *json, const char *name, struct bytes
         fputs("null", json->out);
     } else if (mqtt_utf8_valid(value)) {
         put_name(json, name, "");
-        put_string(value, json->out);
+        json_put_string(value, json->out);
     } else {
         put_name(json, name, "_base64");
         put_base64(value, json->out);

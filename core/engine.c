@@ -7,29 +7,26 @@
 
 #include "core/admin.h"
 #include "core/discovery.h"
+#include "core/holder.h"
 #include "core/installation.h"
 #include "core/instances.h"
 #include "core/legacy.h"
+#include "core/notify.h"
 #include "core/peers.h"
 #include "core/reload.h"
 #include "core/shard.h"
+#include "core/signals.h"
+#include "core/site_keeper.h"
 
 #include <event2/event.h>
-#include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* How long slots may take to give their leases back once they are hurried. */
 #define HURRY_MS 1000u
-
-#define SIGNALS 3
-static const int signal_numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
-
-#define NONCE_DIGITS 16u
+/* How long a restart for a site's settings waits for what is in flight. */
+#define SITE_DRAIN_MS 3000u
 
 /* What the main thread knows of a slot. */
 struct slot_view {
@@ -42,7 +39,7 @@ struct engine {
     const struct log *log;
     struct net net;
     struct mailbox *mailbox;
-    struct event *signals[SIGNALS];
+    struct signals *signals;
     struct event *deadline;
     struct redis_link_config link_config;
     struct tls_context *redis_tls;
@@ -52,7 +49,10 @@ struct engine {
     struct discovery *discovery;
     struct legacy *legacy;
     struct reload *reload;
+    struct site_keeper *sites;
+    uint32_t drain_ms; /* how long a drain may take */
     struct admin *admin;
+    struct notify *notify;
     struct log_limit link_trouble;
     char tag[INSTALLATION_TAG_TEXT];
     char *holder;
@@ -102,7 +102,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
     engine->hurried = true;
     log_event(engine->log, LOG_WARNING,
               "the drain timeout has passed; what is not acknowledged stays pending in Redis",
-              LOG_INT("drain_timeout_ms", engine->config->delivery.drain_timeout_ms));
+              LOG_INT("drain_timeout_ms", engine->drain_ms));
     post_to_all(engine, MAIL_HURRY);
     arm_deadline(engine, HURRY_MS);
 }
@@ -111,14 +111,16 @@ static void drain(struct engine *engine, const char *why)
 {
     engine->draining = true;
     /* Who begins anew at once, under the same name, need not be done without. */
-    if (!engine->restart)
+    if (!engine->restart) {
         instances_leave(engine->instances);
+        notify_stopping(engine->notify);
+    }
     legacy_leave(engine->legacy);
-    admin_draining(engine->admin);
+    admin_draining(engine->admin, engine->restart);
     log_event(engine->log, LOG_INFO, "draining", LOG_TEXT("signal", why),
-              LOG_INT("drain_timeout_ms", engine->config->delivery.drain_timeout_ms));
+              LOG_INT("drain_timeout_ms", engine->drain_ms));
     post_to_all(engine, MAIL_DRAIN);
-    arm_deadline(engine, engine->config->delivery.drain_timeout_ms);
+    arm_deadline(engine, engine->drain_ms);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *context)
@@ -129,6 +131,8 @@ static void on_signal(evutil_socket_t number, short what, void *context)
     if (engine->restart) { /* the drain goes on, for the end */
         engine->restart = false;
         instances_leave(engine->instances);
+        notify_stopping(engine->notify);
+        admin_draining(engine->admin, false);
         return;
     }
     if (engine->draining || engine->shard_count == 0) {
@@ -149,10 +153,21 @@ static void begin_anew(void *context, const char *why)
               "another configuration: this process drains, and begins anew with it",
               LOG_TEXT("instance", engine->config->instance), LOG_TEXT("why", why));
     engine->restart = true;
+    notify_reloading(engine->notify);
     if (engine->shard_count > 0)
         drain(engine, "none: restart");
     else
         finish(engine, 0);
+}
+
+/* The other sites do not wait long for the broker that this one leaves, perhaps because it is dead:
+ * what it has not acknowledged stays pending. */
+static void on_site_change(void *context, const char *why)
+{
+    struct engine *engine = context;
+    if (!engine->draining && engine->drain_ms > SITE_DRAIN_MS)
+        engine->drain_ms = SITE_DRAIN_MS;
+    begin_anew(context, why);
 }
 
 static void on_hangup(evutil_socket_t number, short what, void *context)
@@ -181,14 +196,17 @@ static void look_if_ready(struct engine *engine)
         slots += engine->slots[i].preferred;
         ready = ready && (engine->slots[i].running || !engine->slots[i].preferred);
     }
-    if (ready && !engine->ready)
+    if (ready && !engine->ready) {
         log_event(engine->log, LOG_INFO, "ready", LOG_INT("slots", slots));
+        notify_ready(engine->notify);
+    }
     engine->ready = ready;
 }
 
 static void deliver(void *context, const struct mail *mail)
 {
     struct engine *engine = context;
+    notify_deliver(engine->notify, mail);
     if (mail->kind == MAIL_SLOT_RUNNING || mail->kind == MAIL_SLOT_LEFT) {
         engine->slots[mail->slot].running = mail->kind == MAIL_SLOT_RUNNING;
         look_if_ready(engine);
@@ -196,6 +214,8 @@ static void deliver(void *context, const struct mail *mail)
         engine->pending += mail->count;
         if (++engine->slots_stopped == engine->config->slots)
             finish(engine, 0);
+    } else if (mail->kind == MAIL_SETTINGS) {
+        site_keeper_take(engine->sites, mail->data);
     } else if (mail->kind == MAIL_SLOT_BROKER) {
         legacy_broker(engine->legacy, mail->slot, mail->count / 2, mail->count % 2 == 1);
     } else {
@@ -214,6 +234,7 @@ static void on_living_changed(void *context)
             post_to_slot(engine, MAIL_SLOT_PREFER, i, preferred, NULL);
         legacy_prefer(engine->legacy, i, preferred);
         admin_prefer(engine->admin, i, preferred);
+        notify_prefer(engine->notify, i, preferred);
         engine->slots[i].preferred = preferred;
     }
     log_event(engine->log, LOG_INFO, "instances",
@@ -251,20 +272,10 @@ static void on_found(void *context, const char *name)
     const struct config_route *route = config_route_of(engine->config, name);
     bool late = engine->shard_count > 0;
     post_to_slot(engine, MAIL_STREAM_FOUND, slot, late, name);
-    if (route != NULL)
+    if (route != NULL) {
         count_stream(engine, route->broker, slot);
-}
-
-/* SIG_BLOCK: what comes waits, also beyond exec, and is not left to the system, which would end the
- * process. SIG_UNBLOCK: what has waited comes. Returns how it was before. */
-static sigset_t mask_signals(int how)
-{
-    sigset_t own, before;
-    sigemptyset(&own);
-    for (int i = 0; i < SIGNALS; i++)
-        sigaddset(&own, signal_numbers[i]);
-    (void)pthread_sigmask(how, &own, &before);
-    return before;
+        notify_stream(engine->notify, slot, route->broker);
+    }
 }
 
 static bool start_shards(struct engine *engine)
@@ -283,7 +294,7 @@ static bool start_shards(struct engine *engine)
 static void on_first_pass(void *context)
 {
     struct engine *engine = context;
-    sigset_t before = mask_signals(SIG_BLOCK); /* they are for this thread alone */
+    sigset_t before = signals_mask(SIG_BLOCK); /* they are for this thread alone */
     bool started = start_shards(engine);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!started) {
@@ -291,6 +302,7 @@ static void on_first_pass(void *context)
         return;
     }
     admin_started(engine->admin, engine->shard_count);
+    notify_started(engine->notify, engine->shard_count);
     /* What was agreed on may have been changed since it was asked for; from its first beat on this
      * instance is one that lives, while which it cannot be. */
     instances_beat(engine->instances);
@@ -315,20 +327,33 @@ static bool make_shards(struct engine *engine)
     return engine->shards != NULL;
 }
 
+/* Only now is it certain which brokers there are. */
+static void on_current(void *context)
+{
+    struct engine *engine = context;
+    if (!make_shards(engine)) {
+        finish(engine, 1);
+        return;
+    }
+    discovery_go_on(engine->discovery);
+}
+
+static void on_settle(void *context, unsigned slot, uint64_t token)
+{
+    post_to_slot(context, MAIL_SETTLE, slot, token, NULL);
+}
+
 static void on_agreed(void *context, const char *tag)
 {
     struct engine *engine = context;
     redis_link_proven(engine->link);
     engine->link_trouble = (struct log_limit){0};
     admin_redis(engine->admin, NULL);
-    if (engine->tag[0] == '\0') {
-        snprintf(engine->tag, sizeof engine->tag, "%s", tag);
-        if (!make_shards(engine)) {
-            finish(engine, 1);
-            return;
-        }
-    }
-    discovery_go_on(engine->discovery);
+    notify_redis(engine->notify, NULL);
+    snprintf(engine->tag, sizeof engine->tag, "%s", tag);
+    if (engine->shards != NULL)
+        discovery_go_on(engine->discovery);
+    site_keeper_go_on(engine->sites); /* at first it leads to on_current */
 }
 
 static void on_mismatch(void *context)
@@ -365,6 +390,7 @@ static void on_down(void *context, const char *reason, uint32_t retry_ms)
     struct engine *engine = context;
     uint64_t held_back;
     admin_redis(engine->admin, reason);
+    notify_redis(engine->notify, reason);
     if (log_limit_pass(&engine->link_trouble, net_now_ms(), 30000, &held_back))
         log_event(engine->log, LOG_ERROR, "no connection to Redis", LOG_TEXT("link", "control"),
                   LOG_TEXT("reason", reason), LOG_INT("retry_ms", retry_ms),
@@ -389,29 +415,10 @@ static bool open_link(struct engine *engine)
     return engine->link != NULL;
 }
 
-/* A process that begins anew is the holder that it was: the others see no change. */
-static bool name_holder(struct engine *engine)
-{
-    const char *instance = engine->config->instance;
-    const char *former = getenv(ENGINE_HOLDER_VARIABLE);
-    size_t length = strlen(instance);
-    if (former != NULL && strncmp(former, instance, length) == 0 && former[length] == '/' &&
-        strlen(former) == length + 1 + NONCE_DIGITS) {
-        engine->holder = strdup(former);
-    } else {
-        uint64_t nonce;
-        if (getrandom(&nonce, sizeof nonce, 0) != sizeof nonce)
-            nonce = net_now_us();
-        if (asprintf(&engine->holder, "%s/%016" PRIx64, instance, nonce) < 0)
-            engine->holder = NULL;
-    }
-    unsetenv(ENGINE_HOLDER_VARIABLE);
-    return engine->holder != NULL;
-}
-
 static bool name_things(struct engine *engine)
 {
-    return name_holder(engine) &&
+    engine->holder = holder_name(engine->config->instance);
+    return engine->holder != NULL &&
            asprintf(&engine->link_name, "nemogate:%s:control", engine->config->instance) > 0;
 }
 
@@ -432,6 +439,12 @@ static bool open_reload(struct engine *engine, const char *file)
     return engine->reload != NULL;
 }
 
+static void on_rival(void *context, size_t list, bool there)
+{
+    struct engine *engine = context;
+    admin_rival(engine->admin, list, there);
+}
+
 static bool open_legacy(struct engine *engine)
 {
     struct legacy_setting setting = {.config = engine->config,
@@ -439,12 +452,13 @@ static bool open_legacy(struct engine *engine)
                                      .net = &engine->net,
                                      .redis_tls = engine->redis_tls,
                                      .on_change = on_page_changed,
+                                     .on_rival = on_rival,
                                      .context = engine};
     engine->legacy = legacy_new(&setting);
     return engine->legacy != NULL;
 }
 
-static void post_for_admin(void *context, enum mail_kind kind, uint64_t count, const char *text)
+static void post_for_others(void *context, enum mail_kind kind, uint64_t count, const char *text)
 {
     struct engine *engine = context;
     for (unsigned i = 0; i < engine->shard_count; i++)
@@ -459,16 +473,40 @@ static bool open_admin(struct engine *engine)
                                     .link = engine->link,
                                     .reload = engine->reload,
                                     .mailbox = engine->mailbox,
-                                    .post = post_for_admin,
+                                    .post = post_for_others,
                                     .context = engine};
     engine->admin = admin_new(&setting);
     return engine->admin != NULL;
 }
 
+static bool open_notify(struct engine *engine)
+{
+    struct notify_setting setting = {engine->config, engine->log, &engine->net, post_for_others,
+                                     engine};
+    engine->notify = notify_new(&setting);
+    return engine->notify != NULL;
+}
+
+static bool open_sites(struct engine *engine, const char *file)
+{
+    struct site_keeper_setting setting = {.config = engine->config,
+                                          .file = file,
+                                          .log = engine->log,
+                                          .net = &engine->net,
+                                          .link = engine->link,
+                                          .on_current = on_current,
+                                          .on_change = on_site_change,
+                                          .on_settle = on_settle,
+                                          .context = engine};
+    engine->sites = site_keeper_new(&setting);
+    return engine->sites != NULL;
+}
+
 static bool open_engine(struct engine *engine, const char *file)
 {
-    if (!name_things(engine) || !net_open(&engine->net) || !open_link(engine) ||
-        !open_legacy(engine) || !open_reload(engine, file))
+    if (!name_things(engine) || !net_open(&engine->net) || !open_notify(engine) ||
+        !open_link(engine) || !open_legacy(engine) || !open_reload(engine, file) ||
+        !open_sites(engine, file))
         return false;
     engine->mailbox = mailbox_new(engine->net.base, deliver, engine);
     if (engine->mailbox == NULL || !open_admin(engine))
@@ -484,17 +522,10 @@ static bool open_engine(struct engine *engine, const char *file)
     engine->streams =
         calloc(engine->config->broker_count * engine->config->slots, sizeof *engine->streams);
     engine->deadline = event_new(engine->net.base, -1, 0, on_deadline, engine);
-    for (int i = 0; i < SIGNALS; i++) {
-        int number = signal_numbers[i];
-        engine->signals[i] = evsignal_new(engine->net.base, number,
-                                          number == SIGHUP ? on_hangup : on_signal, engine);
-        if (engine->signals[i] == NULL || event_add(engine->signals[i], NULL) != 0)
-            return false;
-    }
-    (void)mask_signals(SIG_UNBLOCK); /* those that a former process has left to this one */
+    engine->signals = signals_new(engine->net.base, on_signal, on_hangup, engine);
     return engine->mailbox != NULL && engine->discovery != NULL && engine->instances != NULL &&
            engine->installation != NULL && engine->slots != NULL && engine->streams != NULL &&
-           engine->deadline != NULL;
+           engine->deadline != NULL && engine->signals != NULL;
 }
 
 static void join_shards(struct engine *engine, struct slot_counts *counts)
@@ -510,10 +541,9 @@ static void join_shards(struct engine *engine, struct slot_counts *counts)
 
 static void close_engine(struct engine *engine)
 {
+    notify_free(engine->notify);
     admin_free(engine->admin); /* its thread would have signals that nobody handles any more */
-    for (int i = 0; i < SIGNALS; i++)
-        if (engine->signals[i] != NULL)
-            event_free(engine->signals[i]);
+    signals_free(engine->signals);
     if (engine->deadline != NULL)
         event_free(engine->deadline);
     instances_free(engine->instances);
@@ -521,6 +551,7 @@ static void close_engine(struct engine *engine)
     discovery_free(engine->discovery);
     legacy_free(engine->legacy);
     reload_free(engine->reload);
+    site_keeper_free(engine->sites);
     redis_link_free(engine->link);
     mailbox_free(engine->mailbox);
     net_close(&engine->net);
@@ -532,33 +563,23 @@ static void close_engine(struct engine *engine)
     free(engine->link_name);
 }
 
-/* Only MQTT 5 has reason codes in its PUBACKs. */
-static void warn_of_old_protocol(const struct config *config, const struct log *log)
-{
-    for (size_t i = 0; i < config->broker_count; i++)
-        if (config->brokers[i].protocol == CONFIG_PROTOCOL_3_1_1)
-            log_event(
-                log, LOG_WARNING,
-                "with MQTT 3.1.1 a broker cannot say that it has refused a message: what its "
-                "access rules, quotas or limits refuse is lost without a word; use protocol: 5",
-                LOG_TEXT("broker", config->brokers[i].name));
-}
-
 int engine_run(const struct config *config, const char *file, const struct log *log)
 {
-    struct engine engine = {.config = config, .log = log, .exit_code = 1};
+    struct engine engine = {.config = config,
+                            .log = log,
+                            .drain_ms = config->delivery.drain_timeout_ms,
+                            .exit_code = 1};
     struct slot_counts counts = {0};
-    signal(SIGPIPE, SIG_IGN);
     if (open_engine(&engine, file)) {
         log_event(log, LOG_INFO, "starting", LOG_TEXT("version", NEMOGATE_VERSION),
                   LOG_TEXT("instance", config->instance), LOG_INT("shards", config->shards),
                   LOG_INT("slots", config->slots));
-        warn_of_old_protocol(config, log);
         redis_link_start(engine.link);
         legacy_start(engine.legacy);
         event_base_dispatch(engine.net.base);
         if (engine.restart) {
-            (void)mask_signals(SIG_BLOCK);
+            admin_hand_over(engine.admin);
+            (void)signals_mask(SIG_BLOCK);
             event_base_loop(engine.net.base, EVLOOP_NONBLOCK); /* those that have come already */
         }
         join_shards(&engine, &counts);
@@ -569,7 +590,9 @@ int engine_run(const struct config *config, const char *file, const struct log *
                   LOG_INT("expired", counts.expired), LOG_INT("stays_pending", engine.pending));
     }
     bool restart = engine.restart && engine.exit_code == 0;
-    if (restart && engine.holder != NULL && setenv(ENGINE_HOLDER_VARIABLE, engine.holder, 1) != 0)
+    if (restart)
+        site_keeper_leave(engine.sites);
+    if (restart && engine.holder != NULL && !holder_hand_on(engine.holder))
         log_event(log, LOG_WARNING, "memory is short: the others will take this for a new instance",
                   LOG_TEXT("instance", config->instance));
     close_engine(&engine);

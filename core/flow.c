@@ -140,7 +140,8 @@ static enum status publish(struct outbox *outbox, uint32_t index, uint64_t now_m
     if (status == STATUS_OK) {
         entry->state = ENTRY_SENT;
         entry->lane->counts.published++;
-        outbox_time(outbox, token);
+        if (entry->packet_id_offset != 0) /* QoS 0 has no PUBACK */
+            outbox_time(outbox, token);
         rate_note(outbox->outlet);
     }
     return status;
@@ -517,8 +518,7 @@ static void report_loss(struct outbox *outbox, const struct mqtt_loss *loss)
         log_limit_pass(&outbox->lost, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
         log_event(&outbox->log, LOG_ERROR,
                   loss->was_connected ? "broker connection lost" : "cannot connect to the broker",
-                  LOG_TEXT("reason", loss->text),
-                  LOG_INT("unsettled", outbox->sent + outbox->bundles.count),
+                  LOG_TEXT("reason", loss->text), LOG_INT("unsettled", report_in_flight(outbox)),
                   LOG_INT("retry_ms", loss->retry_ms));
 }
 

@@ -47,7 +47,9 @@ void installation_counts_of(const struct config *config, unsigned slots,
 {
     *counts = (struct installation_counts){.number = 1, .item[0].field = "slots"};
     snprintf(counts->item[0].value, sizeof counts->item[0].value, "%u", slots);
-    for (size_t i = 0; i < config->broker_count && i + 1 < INSTALLATION_COUNTS_MAX; i++) {
+    for (size_t i = 0;
+         i < config->broker_count - config->site_broker_count && i + 1 < INSTALLATION_COUNTS_MAX;
+         i++) {
         struct installation_count *count = &counts->item[counts->number++];
         snprintf(count->field, sizeof count->field, "connections:%s", config->brokers[i].name);
         snprintf(count->value, sizeof count->value, "%u", config->brokers[i].connections);

@@ -242,7 +242,7 @@ void instances_beat(struct instances *instances)
     char ttl[16];
     snprintf(ttl, sizeof ttl, "%" PRIu32, instances->setting.config->delivery.lease_ttl_ms);
     struct bytes arguments[] = {bytes_of("EVAL"),
-                                bytes_of(beat_script),
+                                redis_link_script(instances->setting.link, beat_script),
                                 bytes_of("2"),
                                 bytes_of(instances->key),
                                 bytes_of(instances->counts_key),

@@ -267,6 +267,11 @@ bool flow_take(struct lane *lane, const struct redis_entry *in)
         return true;
     }
     judge(lane, in, &decoded, entry);
+    if (entry->fault_reason == NULL && lane_is_settings(&decoded) &&
+        lane_take_settings(lane, index, decoded.payload)) {
+        note_taken(lane);
+        return true;
+    }
     bool parked = lane->outlet->keys.count > 0 && is_parked(lane, entry);
     bool encoded = parked || entry->fault_reason != NULL || encode(lane, &decoded, entry);
     if (parked || !encoded) {

@@ -7,7 +7,7 @@
 
 #include <inttypes.h>
 
-static void put_string(struct bytes text, FILE *out)
+void json_put_string(struct bytes text, FILE *out)
 {
     fputc('"', out);
     while (text.length > 0) {
@@ -15,6 +15,8 @@ static void put_string(struct bytes text, FILE *out)
         size_t length = utf8_first(text);
         if (c == '"' || c == '\\')
             fprintf(out, "\\%c", c);
+        else if (c == '\n')
+            fputs("\\n", out);
         else if (c < 0x20 || c == 0x7f)
             fprintf(out, "\\u%04x", c);
         else if (length == 0)
@@ -35,7 +37,7 @@ static void put_name(struct json *json, const char *name)
     json->more = true;
     if (name == NULL)
         return;
-    put_string(bytes_of(name), json->out);
+    json_put_string(bytes_of(name), json->out);
     fputc(':', json->out);
 }
 
@@ -83,7 +85,7 @@ void json_bytes(struct json *json, const char *name, struct bytes value)
     if (value.data == NULL)
         fputs("null", json->out);
     else
-        put_string(value, json->out);
+        json_put_string(value, json->out);
 }
 
 void json_number(struct json *json, const char *name, uint64_t value)

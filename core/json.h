@@ -29,6 +29,9 @@ void json_null(struct json *json, const char *name);
 /* known false: null. */
 void json_number_if(struct json *json, const char *name, bool known, uint64_t value);
 
+/* A string alone, with its quotes: for who has another way with what stands around it. */
+void json_put_string(struct bytes text, FILE *out);
+
 bool json_is_text(struct bytes value);
 
 #endif

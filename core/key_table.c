@@ -102,6 +102,7 @@ void key_end(struct key_queue *key)
     while (*link != key)
         link = &(*link)->next_same;
     *link = key->next_same;
+    key->lane->refused_keys -= key->refused;
     key->next_same = table->free;
     table->free = key;
     table->count--;

@@ -56,7 +56,8 @@ struct lane *lane_new(struct slot *slot, const char *name, bool late)
     const struct config *config = slot->setting.config;
     const struct config_route *route = config_route_of(config, name);
     struct lane *lane = calloc(1, sizeof *lane);
-    if (route == NULL || lane == NULL || (lane->name = strdup(name)) == NULL) {
+    if (route == NULL || lane == NULL || !slot_open_outlet(slot, route->broker) ||
+        (lane->name = strdup(name)) == NULL) {
         free(lane);
         return NULL;
     }
@@ -75,8 +76,10 @@ struct lane *lane_new(struct slot *slot, const char *name, bool late)
         (struct read_op){.lanes = &lane->history_page, .lane_count = 1, .history = true};
     lane->dead_stream = name_of_site(lane, "dead");
     lane->tries_key = name_of_site(lane, "tries");
+    lane->applied_key = name_of_site(lane, "gateway:applied");
     bundle_init(lane, flow_key_hash(lane_name(lane)));
-    if (lane->dead_stream == NULL || lane->tries_key == NULL || !expand_topics(lane)) {
+    if (lane->dead_stream == NULL || lane->tries_key == NULL || lane->applied_key == NULL ||
+        !expand_topics(lane)) {
         lane_free(lane);
         return NULL;
     }
@@ -88,6 +91,7 @@ void lane_free(struct lane *lane)
     free(lane->name);
     free(lane->dead_stream);
     free(lane->tries_key);
+    free(lane->applied_key);
     free(lane->suspects);
     free(lane->prefix);
     free(lane->bundling.topic);
@@ -297,11 +301,12 @@ static void on_counts(void *context, const struct redis_value *reply)
 }
 
 /* Delivery counts, which the page itself does not give. */
-static void ask_for_counts(struct lane *lane, const char *after, const char *count)
+static void ask_for_counts(struct lane *lane, const char *count)
 {
     struct slot *slot = lane->slot;
-    char start[STREAM_ID_TEXT + 1];
-    snprintf(start, sizeof start, "(%s", after);
+    char start[STREAM_ID_TEXT];
+    /* Redis before 6.2 knows no "(" before an id. */
+    stream_id_format(stream_id_after(lane->last), start);
     struct bytes arguments[] = {
         bytes_of("XPENDING"),    lane_name(lane), bytes_of(slot->setting.config->redis.group),
         bytes_of(start),         bytes_of("+"),   bytes_of(count),
@@ -330,7 +335,7 @@ bool lane_read_history(struct lane *lane)
         return false;
     }
     if (lane->looks_for_suspects)
-        ask_for_counts(lane, after, count);
+        ask_for_counts(lane, count);
     const char *const words[] = {"XREADGROUP",   "GROUP",    slot->setting.config->redis.group,
                                  slot->consumer, "COUNT",    count,
                                  "STREAMS",      lane->name, after};
@@ -355,9 +360,11 @@ void lane_read_again(struct lane *lane)
 
 void lane_hold(struct lane *lane)
 {
+    bool reads = lane->state == LANE_LIVE || lane->state == LANE_HISTORY || lane->at_settings;
     lane->refused = true;
     flow_drop_unsent(lane);
-    if (lane->state != LANE_LIVE && lane->state != LANE_HISTORY)
+    lane_leave_settings(lane);
+    if (!reads)
         return; /* it is beginning, and is held before its history */
     reading_leave(lane);
     lane->state = LANE_HELD;
@@ -397,12 +404,41 @@ static void on_claim(void *context, const struct redis_value *reply)
         send_claim(lane, cursor);
 }
 
+/* What XAUTOCLAIM does, for a Redis that does not have it. The next page begins with the last of
+ * this one. */
+static const char claim_script[] =
+    "local rows = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], '+', ARGV[4])\n"
+    "for _, row in ipairs(rows) do\n"
+    "  if row[2] ~= ARGV[2] then\n"
+    "    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, row[1], 'JUSTID')\n"
+    "  end\n"
+    "end\n"
+    "return {#rows < tonumber(ARGV[4]) and '0-0' or rows[#rows][1], {}}\n";
+
+static void send_old_claim(struct lane *lane, struct bytes cursor)
+{
+    struct slot *slot = lane->slot;
+    struct bytes arguments[] = {bytes_of("EVAL"),
+                                bytes_of(claim_script),
+                                bytes_of("1"),
+                                lane_name(lane),
+                                bytes_of(slot->setting.config->redis.group),
+                                bytes_of(slot->consumer),
+                                cursor,
+                                bytes_of(CLAIM_PAGE)};
+    redis_link_command(slot->read_link, arguments, 8, on_claim, lane);
+}
+
 /* Claims whatever is pending for anybody, without raising delivery counts (JUSTID), from the cursor
  * on. Only one instance owns the slot, so whoever else holds entries is a former owner or a
  * consumer of another slot count. */
 static void send_claim(struct lane *lane, struct bytes cursor)
 {
     struct slot *slot = lane->slot;
+    if (redis_link_is_before(slot->read_link, 6, 2)) {
+        send_old_claim(lane, cursor);
+        return;
+    }
     struct bytes arguments[] = {
         bytes_of("XAUTOCLAIM"),   lane_name(lane),      bytes_of(slot->setting.config->redis.group),
         bytes_of(slot->consumer), bytes_of("0"),        cursor,
@@ -511,5 +547,15 @@ static void ask_for_summary(struct lane *lane)
 void lane_begin(struct lane *lane)
 {
     lane->begun_ms = net_now_ms();
+    if (lane->route->site_fault != NULL)
+        lane_refuse_settings(lane);
+    else if (lane->route->settings == CONFIG_SETTINGS_FROM_SITE)
+        lane_compare_settings(lane);
+    else
+        ask_for_summary(lane);
+}
+
+void lane_ask_for_group(struct lane *lane)
+{
     ask_for_summary(lane);
 }

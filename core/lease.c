@@ -322,7 +322,7 @@ void lease_take(struct lease *lease, enum lease_role role, struct redis_link *li
     snprintf(other_id, sizeof other_id, "%" PRId64,
              redis_link_is_ready(other) ? redis_link_client_id(other) : (int64_t)0);
     struct bytes arguments[] = {bytes_of("EVAL"),
-                                bytes_of(take_script),
+                                redis_link_script(link, take_script),
                                 bytes_of("2"),
                                 bytes_of(lease->setting.key),
                                 bytes_of(lease->setting.counts_key),
@@ -358,7 +358,7 @@ void lease_renew(struct lease *lease, struct redis_link *link)
     snprintf(sent, sizeof sent, "%" PRIu64, lease->asked_ms);
     snprintf(term, sizeof term, "%" PRId64, lease->term);
     struct bytes arguments[] = {bytes_of("EVAL"),
-                                bytes_of(renew_script),
+                                redis_link_script(link, renew_script),
                                 bytes_of("1"),
                                 bytes_of(lease->setting.key),
                                 bytes_of(lease->setting.holder),
@@ -378,8 +378,9 @@ static void on_release(void *context, const struct redis_value *reply)
 
 void lease_release(struct lease *lease, struct redis_link *link)
 {
-    struct bytes arguments[] = {bytes_of("EVAL"), bytes_of(release_script), bytes_of("1"),
-                                bytes_of(lease->setting.key), bytes_of(lease->setting.holder)};
+    struct bytes arguments[] = {bytes_of("EVAL"), redis_link_script(link, release_script),
+                                bytes_of("1"), bytes_of(lease->setting.key),
+                                bytes_of(lease->setting.holder)};
     lease->held = false;
     redis_link_command(link, arguments, 5, on_release, lease);
     redis_link_flush(link);

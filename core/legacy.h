@@ -23,6 +23,8 @@ struct legacy_setting {
     /* The plugin's configuration page has other values now than those in use: the process is to
      * begin anew. */
     void (*on_change)(void *context);
+    /* Somebody else takes events out of the list with this index, or does so no more. */
+    void (*on_rival)(void *context, size_t list, bool there);
     void *context;
 };
 

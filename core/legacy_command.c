@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,17 +33,38 @@ struct legacy_command {
 
 extern char **environ;
 
+/* What is said to the service manager is this process' business. Owned by the caller, as an array
+ * of views; NULL: memory is short. */
+static char **copy_environment(void)
+{
+    static const char *const own[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID="};
+    size_t count = 0, copied = 0;
+    while (environ[count] != NULL)
+        count++;
+    char **copy = calloc(count + 1, sizeof *copy);
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        bool is_own = false;
+        for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+            is_own = is_own || strncmp(environ[i], own[k], strlen(own[k])) == 0;
+        if (!is_own)
+            copy[copied++] = environ[i];
+    }
+    return copy;
+}
+
 static bool spawn(struct legacy_command *command, const char *text, int out)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     sigset_t none, all;
     char *arguments[] = {"sh", "-c", (char *)(uintptr_t)text, NULL};
+    char **environment = copy_environment();
     sigemptyset(&none);
     sigfillset(&all);
     posix_spawn_file_actions_init(&files);
     posix_spawnattr_init(&attributes);
     bool able =
+        environment != NULL &&
         posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0) == 0 &&
         posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO) == 0 &&
         posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0) == 0 &&
@@ -50,9 +72,10 @@ static bool spawn(struct legacy_command *command, const char *text, int out)
                                                   POSIX_SPAWN_SETSIGDEF) == 0 &&
         posix_spawnattr_setsigmask(&attributes, &none) == 0 &&
         posix_spawnattr_setsigdefault(&attributes, &all) == 0 &&
-        posix_spawn(&command->pid, "/bin/sh", &files, &attributes, arguments, environ) == 0;
+        posix_spawn(&command->pid, "/bin/sh", &files, &attributes, arguments, environment) == 0;
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attributes);
+    free(environment);
     return able;
 }
 

@@ -6,6 +6,8 @@
  */
 #include "core/legacy_private.h"
 
+#include "codec/decimal.h"
+
 #include <event2/event.h>
 #include <stdio.h>
 
@@ -13,6 +15,10 @@
 #define STATUS_PERIOD_MS 30000u
 #define TICK_S 1
 #define WATCH_S 30
+/* Where somebody has been seen he is looked for more often, and gone when he was not seen for the
+ * whole of the period: between two events he may do something else than wait. */
+#define RIVAL_WATCH_S 10
+#define RIVAL_IDLE_S 10u
 #define TROUBLE_PERIOD_MS 30000u
 #define RIVAL_PERIOD_MS 60000u
 
@@ -133,13 +139,23 @@ static struct bytes value_of(struct bytes line, const char *name)
     return (struct bytes){from, (size_t)(to - from)};
 }
 
+/* Of a connection that is left open after its last BLPOP nobody takes anything. */
+static bool is_waiting(struct bytes line)
+{
+    struct bytes flags = value_of(line, "flags"); /* b: in a blocking command */
+    uint64_t idle_s;
+    return (flags.length > 0 && memchr(flags.data, 'b', flags.length) != NULL) ||
+           (decimal_read(value_of(line, "idle"), &idle_s) && idle_s <= RIVAL_IDLE_S);
+}
+
 static bool is_rival(unsigned number, struct bytes line)
 {
     char database[16];
     snprintf(database, sizeof database, "%u", number);
     struct bytes command = value_of(line, "cmd");
     return bytes_equal(value_of(line, "db"), bytes_of(database)) &&
-           (bytes_equal(command, bytes_of("blpop")) || bytes_equal(command, bytes_of("brpop")));
+           (bytes_equal(command, bytes_of("blpop")) || bytes_equal(command, bytes_of("brpop"))) &&
+           is_waiting(line);
 }
 
 struct bytes legacy_find_rival(unsigned database, struct bytes clients)
@@ -170,6 +186,17 @@ static void report_rival(struct legacy_list *list, struct bytes address)
                   LOG_INT("repeated", held_back));
 }
 
+static void set_rival(struct legacy_list *list, bool there)
+{
+    struct legacy *legacy = list->legacy;
+    if (there)
+        list->rival_seen_ms = net_now_ms();
+    if (list->rival == there)
+        return;
+    list->rival = there;
+    legacy->setting.on_rival(legacy->setting.context, (size_t)(list - legacy->lists), there);
+}
+
 static void on_clients(void *context, const struct redis_value *reply)
 {
     struct legacy_list *list = context;
@@ -179,14 +206,21 @@ static void on_clients(void *context, const struct redis_value *reply)
     struct bytes rival = {NULL, 0};
     if (reply->type == REDIS_STRING) /* else the user may not run CLIENT LIST */
         rival = legacy_find_rival(list->config->database, reply->text);
-    if (rival.length > 0 || list->conflicts >= LEGACY_CONFLICTS_MAX)
+    if (rival.length > 0 || list->conflicts >= LEGACY_CONFLICTS_MAX) {
         report_rival(list, rival);
+        set_rival(list, true);
+        event_add(list->watch, &(struct timeval){.tv_sec = RIVAL_WATCH_S});
+    } else if (net_now_ms() - list->rival_seen_ms >= WATCH_S * 1000) {
+        set_rival(list, false);
+    }
     list->conflicts = 0;
 }
 
 void legacy_watch(struct legacy_list *list)
 {
-    event_add(list->watch, &(struct timeval){.tv_sec = WATCH_S});
+    event_add(list->watch, &(struct timeval){.tv_sec = list->rival ? RIVAL_WATCH_S : WATCH_S});
+    if (!list->preferred)
+        set_rival(list, false); /* another instance sees to the list, and tells of it */
     if (!list->preferred || list->legacy->leaving || list->watching ||
         !redis_link_is_ready(list->link))
         return;

@@ -39,7 +39,7 @@ static bool read_values(struct bytes output, struct legacy_values *values, const
 static struct config_route *route_of(const struct config *config)
 {
     return config->routes +
-           (config_route_of(config, config->legacy_lists[0].stream) - config->routes);
+           (config_file_route_of(config, config->legacy_lists[0].stream) - config->routes);
 }
 
 /* NULL and "" are the same. */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 /*   start .. at  the line      at .. end  free, behind it TAIL_BYTES for closing it   */
 struct line {
     struct writer w;
+    size_t head; /* what stands before the first field */
     enum log_format format;
     bool cut; /* the line is full; further fields are left out */
 };
@@ -50,6 +52,15 @@ static const char *level_name(enum log_level level)
 static void put_text(struct line *line, const char *text)
 {
     writer_put_bytes(&line->w, bytes_of(text));
+}
+
+/* Those of syslog(3). */
+static void put_priority(struct line *line, enum log_level level)
+{
+    static const char *const priorities[] = {
+        [LOG_DEBUG] = "<7>", [LOG_INFO] = "<6>", [LOG_WARNING] = "<4>", [LOG_ERROR] = "<3>"};
+    put_text(line, priorities[level]);
+    line->head = writer_length(&line->w);
 }
 
 static void set_piece(struct piece *piece, const char *format, unsigned value)
@@ -112,7 +123,7 @@ static bool put_name(struct line *line, const char *name, size_t least_value)
     bool json = line->format == LOG_JSON;
     if (!has_room(line, strlen(name) + 4 + least_value))
         return false;
-    if (writer_length(&line->w) > 0)
+    if (writer_length(&line->w) > line->head)
         put_text(line, json ? "," : " ");
     else
         put_text(line, json ? "{" : "");
@@ -215,6 +226,16 @@ struct log log_root(int fd, enum log_level level, enum log_format format)
     return (struct log){.fd = fd, .level = level, .format = format};
 }
 
+bool log_is_journal(int fd, const char *stream)
+{
+    struct stat status;
+    char text[48];
+    if (stream == NULL || fstat(fd, &status) != 0)
+        return false;
+    snprintf(text, sizeof text, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    return strcmp(text, stream) == 0;
+}
+
 struct log log_child(const struct log *parent, struct log_field field)
 {
     return (struct log){.parent = parent,
@@ -236,6 +257,8 @@ void log_emit(const struct log *log, enum log_level level, const char *message,
     uint8_t memory[LINE_MAX_BYTES];
     struct line line = {.w = writer_over(memory, sizeof memory - TAIL_BYTES),
                         .format = root->format};
+    if (root->journal)
+        put_priority(&line, level);
     put_time(&line);
     put_text_field(&line, "level", bytes_of(level_name(level)), true);
     put_text_field(&line, "msg", bytes_of(message), false);

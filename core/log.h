@@ -33,12 +33,16 @@ struct log_field {
 struct log {
     const struct log *parent; /* borrowed; NULL: this is the root */
     struct log_field field;   /* of a child */
-    int fd;                   /* of the root, as are level and format */
+    int fd;                   /* of the root, as is all below */
     enum log_level level;
     enum log_format format;
+    bool journal; /* lines begin with their priority, as in <6> */
 };
 
 struct log log_root(int fd, enum log_level level, enum log_format format);
+/* Whether fd leads to systemd's journal, which takes a priority off the beginning of a line
+ * (sd-daemon(3)). stream: JOURNAL_STREAM of the environment, its device and inode; may be NULL. */
+bool log_is_journal(int fd, const char *stream);
 struct log log_child(const struct log *parent, struct log_field field);
 
 /* Values are quoted and escaped as the format needs; bytes that are not UTF-8 are shown as \xNN. A

@@ -17,7 +17,11 @@ enum mail_kind {
     MAIL_STOP,         /* to a shard: end at once */
     MAIL_REPORT,       /* to a shard: report; count is the number of the request */
     MAIL_WATCH,        /* to a shard: count 1: hand over samples of what is carried; 0: no more */
-    MAIL_STATE, /* to a shard: text is a site: hand over its retained values; count as above */
+    MAIL_TURN,         /* to a shard: say that it turns */
+    MAIL_STATE,    /* to a shard: text is a site: hand over its retained values; count as above */
+    MAIL_TURNED,   /* to main: slot is a shard's index; it turns */
+    MAIL_SETTLE,   /* to a shard: count is the token of a settings entry that is done with */
+    MAIL_SETTINGS, /* to main: data is a struct site_request */
     MAIL_SLOT_RUNNING, /* to main: the slot publishes */
     MAIL_SLOT_LEFT,    /* to main: it does no more, and may do so again */
     MAIL_SLOT_STOPPED, /* to main: it has drained for the end; count entries stay pending */

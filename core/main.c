@@ -2,7 +2,9 @@
  * The program: a command of the command line, carried out, and its exit code: 0 done, 1 failed at
  * run time, 2 usage or configuration.
  */
+#include "core/admin_socket.h"
 #include "core/check.h"
+#include "core/check_sites.h"
 #include "core/cli.h"
 #include "core/config.h"
 #include "core/dead_letters.h"
@@ -11,6 +13,7 @@
 #include "core/legacy_settings.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/site_config.h"
 #include "core/slots_command.h"
 #include "core/status_command.h"
 
@@ -27,14 +30,16 @@ static struct log open_log(const struct config *config)
         [CONFIG_LOG_WARNING] = LOG_WARNING,
         [CONFIG_LOG_ERROR] = LOG_ERROR,
     };
-    return log_root(STDERR_FILENO, levels[config->log_level],
-                    config->log_format == CONFIG_LOG_JSON ? LOG_JSON : LOG_LOGFMT);
+    struct log log = log_root(STDERR_FILENO, levels[config->log_level],
+                              config->log_format == CONFIG_LOG_JSON ? LOG_JSON : LOG_LOGFMT);
+    log.journal = log_is_journal(STDERR_FILENO, getenv("JOURNAL_STREAM"));
+    return log;
 }
 
 static bool holds_secrets(const struct config *config)
 {
-    bool holds = config->admin.token != NULL || config->redis.password != NULL ||
-                 config->redis.tls.key_file[0] != '\0';
+    bool holds = config->admin.token != NULL || config->admin.tls.key_file[0] != '\0' ||
+                 config->redis.password != NULL || config->redis.tls.key_file[0] != '\0';
     for (size_t i = 0; i < config->broker_count; i++)
         holds = holds || config->brokers[i].password != NULL ||
                 config->brokers[i].tls.key_file[0] != '\0';
@@ -65,15 +70,29 @@ static bool is_still_sound(const char *file, const struct log *log)
     return config != NULL;
 }
 
-static int run(struct config *config, const char *file)
+/* Only MQTT 5 has reason codes in its PUBACKs. */
+static void warn_of_old_protocol(const struct config *config, const struct log *log)
+{
+    for (size_t i = 0; i < config->broker_count - config->site_broker_count; i++)
+        if (config->brokers[i].protocol == CONFIG_PROTOCOL_3_1_1)
+            log_event(
+                log, LOG_WARNING,
+                "with MQTT 3.1.1 a broker cannot say that it has refused a message: what its "
+                "access rules, quotas or limits refuse is lost without a word; use protocol: 5",
+                LOG_TEXT("broker", config->brokers[i].name));
+}
+
+static int run(struct config *config, const char *file, struct site_set *sites)
 {
     struct log log = open_log(config);
-    if (!legacy_settings_apply(config, &log))
+    site_set_inherit(sites);
+    if (!legacy_settings_apply(config, &log) || !site_config_apply(config, sites, &log))
         return CLI_EXIT_FAILED;
     if (holds_secrets(config))
         keep_memory_private();
     if (getenv(ENGINE_HOLDER_VARIABLE) != NULL)
         log_event(&log, LOG_INFO, "configuration reloaded", LOG_TEXT("instance", config->instance));
+    warn_of_old_protocol(config, &log);
     int exit_code;
     do
         exit_code = engine_run(config, file, &log);
@@ -85,6 +104,7 @@ static int run(struct config *config, const char *file)
  * Whatever is not settled waits in Redis. */
 static int restart(char **argv)
 {
+    admin_socket_keep_open();
     execv("/proc/self/exe", argv);
     perror("nemogate: cannot be started anew");
     return CLI_EXIT_FAILED;
@@ -99,11 +119,25 @@ static void warn_of_pkill(const struct config *config)
                fatal);
 }
 
-static int check(const struct config *config, const struct cli *cli)
+static void warn_of_plain_admin(const struct config *config)
+{
+    const struct config_admin *admin = &config->admin;
+    if (admin->listen[0] != '\0' && !admin->loopback && admin->tls.cert_file[0] == '\0')
+        printf("warning  admin.listen: without admin.tls whoever listens on the network can read "
+               "the token and all events, unless a proxy with TLS stands before %s\n",
+               admin->listen);
+}
+
+static int check(struct config *config, const struct cli *cli, struct site_set *sites)
 {
     warn_of_pkill(config);
-    if (cli->connect)
-        return check_connect(config, stdout);
+    warn_of_plain_admin(config);
+    check_sites_warn(config, stdout);
+    if (cli->connect) {
+        bool usable = check_sites(config, sites, stdout);
+        int exit_code = check_connect(config, stdout);
+        return usable ? exit_code : CLI_EXIT_FAILED;
+    }
     printf("%s: the configuration is valid\n", cli->config_file);
     return CLI_EXIT_DONE;
 }
@@ -113,13 +147,14 @@ static int with_config(const struct cli *cli)
     struct config *config = config_load(cli->config_file, stderr);
     if (config == NULL)
         return CLI_EXIT_USAGE;
+    struct site_set sites = {NULL, 0};
     int exit_code = CLI_EXIT_DONE;
     switch (cli->command) {
     case CLI_RUN:
-        exit_code = run(config, cli->config_file);
+        exit_code = run(config, cli->config_file, &sites);
         break;
     case CLI_CHECK:
-        exit_code = check(config, cli);
+        exit_code = check(config, cli, &sites);
         break;
     case CLI_DEAD_LETTERS_LIST:
     case CLI_DEAD_LETTERS_SHOW:
@@ -139,6 +174,7 @@ static int with_config(const struct cli *cli)
         break;
     }
     config_free(config);
+    site_set_free(&sites);
     return exit_code;
 }
 

@@ -96,6 +96,11 @@ void metrics_put_label_value(FILE *out, const char *value)
     fputc('"', out);
 }
 
+void metrics_put_seconds(FILE *out, const char *name, uint64_t us)
+{
+    fprintf(out, "%s %" PRIu64 ".%06" PRIu64 "\n", name, us / 1000000, us % 1000000);
+}
+
 void metrics_put_labelled(FILE *out, const char *name, const char *label, const char *label_value,
                           uint64_t value)
 {
@@ -152,7 +157,8 @@ void metrics_write_reference(FILE *out)
 #define METRIC_SITE(field, name, type, help) put_row(out, name, #type, "site", help);
 #define METRIC_BROKER(field, name, type, help) put_row(out, name, #type, "broker", help);
 #define METRIC_PROCESS(field, name, type, help) put_row(out, name, #type, "", help);
-#define METRIC_CODED(field, name, labels, help) put_row(out, name, "counter", labels, help);
+#define METRIC_SECONDS(field, name, type, help) put_row(out, name, #type, "", help);
+#define METRIC_CODED(field, name, labels, type, help) put_row(out, name, #type, labels, help);
 #define METRIC_HISTOGRAM(field, name, labels, help) put_row(out, name, "histogram", labels, help);
 #include "core/metrics.def"
     put_row(out, "nemogate_build_info", "gauge", "version", "Always 1");

@@ -36,6 +36,7 @@ bool histogram_quantile(const struct histogram *histogram, unsigned permille, ui
 void metrics_put_head(FILE *out, const char *name, const char *type, const char *help);
 /* A sample without a label; or with one. */
 void metrics_put(FILE *out, const char *name, uint64_t value);
+void metrics_put_seconds(FILE *out, const char *name, uint64_t us);
 void metrics_put_labelled(FILE *out, const char *name, const char *label, const char *label_value,
                           uint64_t value);
 /* {broker="main",code="0x87"} and the like: labels is written as it is. */

@@ -17,8 +17,12 @@ bool peer_open_tls(const struct config_url *url, const struct config_tls *tls,
     *context = NULL;
     if (!url->tls)
         return true;
-    struct tls_settings settings = {tls->ca_file, tls->cert_file, tls->key_file,
-                                    tls->server_name[0] != '\0' ? tls->server_name : url->host};
+    struct tls_settings settings = {.ca_file = tls->ca_file,
+                                    .cert_file = tls->cert_file,
+                                    .key_file = tls->key_file,
+                                    .server_name =
+                                        tls->server_name[0] != '\0' ? tls->server_name : url->host,
+                                    .ca_pem = tls->ca_pem};
     *context = tls_context_new(&settings, error);
     return *context != NULL;
 }

@@ -250,6 +250,7 @@ static uint64_t pace_us(const struct slot *slot, size_t lanes)
 
 static void begin_again(struct lane *lane)
 {
+    lane_leave_settings(lane);
     reading_leave(lane);
     lane->state = LANE_NEW;
     lane->slot->lanes_waiting = true;

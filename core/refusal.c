@@ -207,6 +207,8 @@ void refusal_judge(struct key_queue *key, uint8_t reason_code, uint32_t count)
     else if (final)
         flow_fault(entry, word_of(reason_code),
                    mqtt_reason_name(MQTT_PUBACK, MQTT_5_0, reason_code));
+    key->lane->refused_keys += !key->refused;
+    key->lane->refusal = reason_code;
     key->refused = true;
     key->smooth = false;
     key->accepted_then = outlet->accepted;
@@ -220,6 +222,7 @@ void refusal_over(struct key_queue *key)
 {
     if (key->refused)
         note_over(&key->outbox->outlet->verdicts, key->verdict);
+    key->lane->refused_keys -= key->refused;
     key->refused = false;
     key->refusals = 0;
     key->due_ms = 0;

@@ -6,6 +6,7 @@
 #include "core/reload.h"
 
 #include "core/peers.h"
+#include "core/site_config.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -81,6 +82,9 @@ static uint64_t hash_all(const struct reload *reload, hash_file *of)
     if (config->redis.password_file[0] != '\0')
         hash = of(hash, config->redis.password_file);
     hash = hash_tls(hash, &config->redis.tls, of);
+    if (config->admin.token_file[0] != '\0')
+        hash = of(hash, config->admin.token_file);
+    hash = hash_tls(hash, &config->admin.tls, of);
     for (size_t i = 0; i < config->broker_count; i++) {
         if (config->brokers[i].password_file[0] != '\0')
             hash = of(hash, config->brokers[i].password_file);
@@ -89,6 +93,8 @@ static uint64_t hash_all(const struct reload *reload, hash_file *of)
     for (size_t i = 0; i < config->route_count; i++)
         if (config->routes[i].sign_key_file[0] != '\0')
             hash = of(hash, config->routes[i].sign_key_file);
+    for (size_t i = 0; i < config->secret_file_count; i++)
+        hash = of(hash, config->secret_files[i]);
     return hash;
 }
 
@@ -153,10 +159,28 @@ static bool may_be_applied(const struct reload *reload, const struct config *nex
     return good;
 }
 
+/* A site that was carried must not stop for a file that is missing now. */
+static bool sites_stay(const struct reload *reload, struct config *next)
+{
+    const struct config *now = reload->setting.config;
+    if (!site_config_apply(next, now->sites, NULL)) {
+        refuse(reload, "memory is short");
+        return false;
+    }
+    const struct config_route *worse = site_config_worse(now, next);
+    if (worse == NULL)
+        return true;
+    log_event(reload->setting.log, LOG_ERROR,
+              "the configuration is not reloaded: the present one stays in use",
+              LOG_TEXT("file", reload->setting.file), LOG_TEXT("site", worse->site_settings->site),
+              LOG_TEXT("reason", worse->site_fault));
+    return false;
+}
+
 static void try_it(struct reload *reload, const char *why)
 {
     struct config *next = read_file(reload);
-    reload->failed = next == NULL || !may_be_applied(reload, next);
+    reload->failed = next == NULL || !may_be_applied(reload, next) || !sites_stay(reload, next);
     if (next != NULL)
         config_free(next);
     if (!reload->failed)

@@ -22,6 +22,8 @@ struct report_stream {
     uint64_t last_ms; /* of the id of the last entry that was read; 0: none was */
     enum report_stream_state state;
     bool trim_blocked; /* another group keeps what is acknowledged */
+    size_t refused_keys; /* wait because the broker has refused an entry of theirs for now */
+    uint8_t refusal;     /* the reason code of the last of these refusals */
 };
 
 enum report_cause { REPORT_NO_LOSS, REPORT_LOST, REPORT_REFUSED, REPORT_NO_ANSWER };
@@ -42,6 +44,8 @@ struct report_outlet {
     struct histogram puback;
     struct histogram delivery;
     char tls[64]; /* "": plain */
+    uint64_t certificate_end; /* of the first of the broker's certificates to end, in s since epoch;
+                                 0: none is known */
     /* The last loss. */
     enum report_cause cause;
     uint64_t lost_ms; /* net_now_ms */

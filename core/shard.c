@@ -35,10 +35,28 @@ static bool load_all_tls(struct shard *shard, char *error)
         return false;
     for (size_t i = 0; i < config->broker_count; i++) {
         const struct config_broker *broker = &config->brokers[i];
-        if (!peer_open_tls(&broker->url, &broker->tls, &shard->broker_tls[i], error))
+        if (broker->site == NULL &&
+            !peer_open_tls(&broker->url, &broker->tls, &shard->broker_tls[i], error))
             return false;
     }
     return true;
+}
+
+/* That of a site's broker is opened when a slot first has a stream of the site: there may be many,
+ * and most of them are other slots' business. */
+static bool open_tls(void *context, size_t broker, struct tls_context **tls)
+{
+    struct shard *shard = context;
+    const struct config_broker *config = &shard->setting.config->brokers[broker];
+    char error[IO_ERROR_TEXT];
+    *tls = shard->broker_tls[broker];
+    if (*tls != NULL || peer_open_tls(&config->url, &config->tls, tls, error)) {
+        shard->broker_tls[broker] = *tls;
+        return true;
+    }
+    log_event(&shard->log, LOG_ERROR, "TLS cannot be used with a broker",
+              LOG_TEXT("broker", config->name), LOG_TEXT("reason", error));
+    return false;
 }
 
 static void for_each_slot(struct shard *shard, void (*act)(struct slot *slot))
@@ -124,9 +142,18 @@ static void deliver(void *context, const struct mail *mail)
     case MAIL_WATCH:
         watch(shard, mail->count > 0);
         break;
+    case MAIL_TURN:
+        mailbox_post(shard->setting.to_main, MAIL_TURNED, shard->setting.index, 0, NULL);
+        break;
     case MAIL_STATE:
         tell_state(shard, mail->count, mail->text);
         break;
+    case MAIL_TURNED:
+    case MAIL_SETTLE:
+        if (shard->slots[mail->slot] != NULL)
+            slot_settle_settings(shard->slots[mail->slot], mail->count);
+        break;
+    case MAIL_SETTINGS:
     case MAIL_SLOT_RUNNING:
     case MAIL_SLOT_LEFT:
     case MAIL_SLOT_STOPPED:
@@ -164,6 +191,12 @@ static void on_broker(void *context, unsigned slot, size_t broker, bool reached)
     mailbox_post(shard->setting.to_main, MAIL_SLOT_BROKER, slot, broker * 2 + reached, NULL);
 }
 
+static void on_settings(void *context, struct site_request *request)
+{
+    struct shard *shard = context;
+    mailbox_post_data(shard->setting.to_main, MAIL_SETTINGS, 0, 0, request);
+}
+
 static bool make_slots(struct shard *shard)
 {
     const struct config *config = shard->setting.config;
@@ -176,11 +209,12 @@ static bool make_slots(struct shard *shard)
             .tag = shard->setting.tag,
             .holder = shard->setting.holder,
             .redis_tls = shard->redis_tls,
-            .broker_tls = shard->broker_tls,
+            .open_tls = open_tls,
             .on_running = on_running,
             .on_left = on_left,
             .on_stopped = on_stopped,
             .on_broker = on_broker,
+            .on_settings = on_settings,
             .on_sample = on_sample,
             .context = shard,
         };

@@ -107,6 +107,7 @@ static void stop_links(struct slot *slot)
     redis_link_stop(slot->write_link);
     reading_forget(slot);
     trim_forget(slot);
+    beat_forget(slot);
     slot->read_fenced = false;
     slot->write_fenced = false;
 }
@@ -178,6 +179,7 @@ static void give_back(struct slot *slot)
 static void on_write_granted(struct slot *slot)
 {
     slot->write_fenced = true;
+    beat_granted(slot);
     if (slot->state != SLOT_WAITING)
         return;
     if (is_wanted(slot))
@@ -385,7 +387,8 @@ static bool has_parted(const struct slot *slot)
 static void go_on_draining(struct slot *slot)
 {
     bool reading = slot->ops_first != NULL && redis_link_is_ready(slot->read_link);
-    if (slot->state == SLOT_DRAINING && !reading && flow_in_flight(slot) == 0 && acks_idle(slot)) {
+    if (slot->state == SLOT_DRAINING && !reading && flow_in_flight(slot) == 0 && acks_idle(slot) &&
+        beat_is_told(slot)) {
         set_state(slot, SLOT_PARTING);
         for (size_t i = 0; i < slot->setting.config->broker_count; i++)
             if (slot->outlets[i].started)
@@ -414,7 +417,8 @@ static void announce(struct slot *slot)
     if (slot->announced || !slot->read_fenced || slot->lanes_waiting)
         return;
     for (size_t i = 0; i < slot->setting.config->broker_count; i++)
-        if (slot->outlets[i].started && !slot->outlets[i].open)
+        if (slot->outlets[i].started && !slot->outlets[i].open &&
+            slot->setting.config->brokers[i].site == NULL)
             return;
     slot->announced = true;
     slot->setting.on_running(slot->setting.context, slot->setting.index);
@@ -427,6 +431,7 @@ static void carry(struct slot *slot)
             flow_pump(&slot->outlets[i]);
     acks_flush(slot);
     trim_turn(slot);
+    beat_turn(slot);
     reading_refill(slot);
     announce(slot);
 }
@@ -462,6 +467,7 @@ void slot_turn(struct slot *slot)
         carry(slot);
     } else if (slot->state == SLOT_DRAINING || slot->state == SLOT_PARTING) {
         acks_flush(slot);
+        beat_turn(slot);
         go_on_draining(slot);
     }
     if (slot->write_fenced)
@@ -542,6 +548,7 @@ void slot_add_stream(struct slot *slot, const char *name, bool late)
     }
     slot->lanes[slot->lane_count++] = lane;
     slot->lanes_waiting = true;
+    beat_add(lane);
     log_event(&slot->log, LOG_INFO, "stream taken up", LOG_BYTES("site", lane->site),
               LOG_TEXT("stream", name), LOG_TEXT("broker", lane->outlet->broker->name));
     if (slot->state == SLOT_HELD) {

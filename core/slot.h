@@ -14,6 +14,7 @@ struct slot;
 struct tls_context;
 struct watch_sample;
 struct watch_state;
+struct site_request;
 
 /* What a slot needs from its shard; all borrowed for its life. */
 struct slot_setting {
@@ -21,10 +22,12 @@ struct slot_setting {
     const struct net *net;
     const struct log *log; /* the shard's */
     unsigned index;
-    const char *tag;                       /* of the installation, part of the client identifiers */
-    const char *holder;                    /* this process, in leases */
-    struct tls_context *redis_tls;         /* NULL: plain */
-    struct tls_context *const *broker_tls; /* one per broker of the configuration; NULL: plain */
+    const char *tag;               /* of the installation, part of the client identifiers */
+    const char *holder;            /* this process, in leases */
+    struct tls_context *redis_tls; /* NULL: plain */
+    /* What to connect to the broker with this index with; NULL: plain. false: it cannot be had, and
+     * why has been logged. */
+    bool (*open_tls)(void *context, size_t broker, struct tls_context **tls);
     /* It holds its lease and publishes. */
     void (*on_running)(void *context, unsigned slot);
     /* It does so no more: it has been handed over, or its lease is lost. */
@@ -35,6 +38,9 @@ struct slot_setting {
     /* From now on it has a usable connection to the broker with this index, or (reached false, as
      * at the beginning) none. */
     void (*on_broker)(void *context, unsigned slot, size_t broker, bool reached);
+    /* A lane waits at an entry of type gateway.settings, or has another version of its site's
+     * settings than Redis; owned by the callee. */
+    void (*on_settings)(void *context, struct site_request *request);
     /* Of what has been published, while slot_watch is on; owned by the callee, to be freed. */
     void (*on_sample)(void *context, struct watch_sample *sample);
     void *context;
@@ -57,6 +63,9 @@ void slot_add_stream(struct slot *slot, const char *name, bool late);
 /* For the end of the process: stops reading, waits for what is in flight, acknowledges it,
  * disconnects, releases the lease, then calls on_stopped. */
 void slot_drain(struct slot *slot);
+/* What a lane has asked of on_settings for the entry with this token is done: it settles, and the
+ * lane goes on. */
+void slot_settle_settings(struct slot *slot, uint64_t token);
 /* So many slots, of all instances together, have streams for the broker with this index, and share
  * its max_rate. */
 void slot_share_rate(struct slot *slot, size_t broker, unsigned slots);

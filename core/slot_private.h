@@ -1,7 +1,8 @@
 /*
  * The inside of a slot, shared by the files that make it up: slot.c (its life), lane.c (a stream's
  * beginning), reading.c (what is read when), flow.c (entries to publishes to settlement), acks.c
- * (settlement to Redis), trim.c (what Redis need not keep). Nobody else includes it.
+ * (settlement to Redis), trim.c (what Redis need not keep), gateway_beat.c (what a site's page
+ * shows of it). Nobody else includes it.
  */
 #ifndef NEMOGATE_CORE_SLOT_PRIVATE_H
 #define NEMOGATE_CORE_SLOT_PRIVATE_H
@@ -27,6 +28,7 @@ enum lane_state {
     LANE_CLAIM,       /* what other consumers hold is being claimed */
     LANE_HISTORY,     /* its own pending entries are being read */
     LANE_LIVE,        /* new entries are read */
+    LANE_SETTINGS,    /* it waits at an entry of type gateway.settings, or for its site's version */
     LANE_HELD,        /* Redis refuses what it is owed: nothing is read until that is over */
     LANE_QUARANTINED, /* Redis refuses the stream; tried again later */
 };
@@ -67,6 +69,13 @@ struct lane_trim {
 struct bundle_list {
     struct lane *first;
     struct lane *last;
+};
+
+/* What its site's NEMO page shows; a ring of those that do. See gateway_beat.c. */
+struct lane_beat {
+    struct lane *next; /* NULL: no page shows it */
+    struct lane *previous;
+    uint64_t refused_ms; /* when Redis last refused it; 0: it has taken it */
 };
 
 struct bundling {
@@ -121,7 +130,10 @@ struct lane {
                          superseded it, and so nothing is until the history is in memory */
     size_t keys_back; /* they are being read back, and there is room for more of them */
     bool back_to_end; /* of some all are read back */
-    struct stream_id seen;      /* reading back: what lies before is in memory or parked, or was */
+    struct stream_id seen; /* reading back: what lies before is in memory or parked, or was */
+    bool at_settings;      /* LANE_SETTINGS: at the entry with this token */
+    uint64_t settings_token;
+    char *applied_key;          /* nemo:{site}:gateway:applied */
     uint64_t backs;             /* times of reading back since it began: each raised counts */
     struct stream_id *suspects; /* of this page: delivered more often than max_deliveries */
     size_t suspect_count;
@@ -137,9 +149,12 @@ struct lane {
     struct log_limit trouble;
 
     struct lane_trim trim;
+    struct lane_beat beat;
     struct bundling bundling;
     struct slot_counts counts;
-    uint64_t reported; /* a sum over what was last reported; see slot_report.c */
+    size_t refused_keys; /* whose leader the broker has refused */
+    uint8_t refusal;     /* the reason code of the last refusal */
+    uint64_t reported;   /* a sum over what was last reported; see slot_report.c */
 };
 
 /* ---- brokers ------------------------------------------------------------------------------- */
@@ -217,6 +232,20 @@ struct outlet_counts {
     char error[REPORT_ERROR_TEXT];
 };
 
+enum beat_state {
+    BEAT_UNKNOWN, /* not in use */
+    BEAT_CONNECTING,
+    BEAT_CONNECTED,
+    BEAT_DISCONNECTED, /* lost, or refused, and tried again */
+    BEAT_DRAINING,
+};
+
+struct outlet_beat {
+    enum beat_state state;
+    uint64_t since_ms;
+    uint64_t shown_ms; /* the same by Redis' clock, as it was known then */
+};
+
 /* A slot's way to one broker. */
 struct outlet {
     struct slot *slot;
@@ -255,6 +284,7 @@ struct outlet {
     uint8_t *scratch;      /* where a bundle is put together, or an envelope */
     size_t scratch_size;
     struct outlet_counts counts;
+    struct outlet_beat beat;
 };
 
 /* ---- the slot ------------------------------------------------------------------------------ */
@@ -275,6 +305,19 @@ struct slot_trim {
     struct lane *sent;                    /* its script is without an answer */
     uint64_t next_ms;                     /* no script before */
     struct log_limit trouble;
+};
+
+struct slot_beat {
+    struct lane *next; /* of the ring; NULL: it is empty */
+    size_t lanes;
+    size_t hurried;       /* so many from next on are not to wait for their time */
+    size_t asked;         /* scripts without an answer */
+    uint64_t due_ms;      /* of next */
+    uint64_t paid_ms;     /* the last one */
+    uint64_t granted_ms;  /* the write link is fenced since then */
+    uint64_t farewell_ms; /* the drain has begun */
+    struct log_limit refusals;
+    struct log_limit others;
 };
 
 #define WATCH_WAITING 32u
@@ -342,6 +385,7 @@ struct slot {
 
     struct lane *owing; /* lanes that owe Redis an acknowledgement */
     struct slot_trim trim;
+    struct slot_beat beat;
     struct slot_watch watch;
     struct report_reason reasons[REPORT_REASONS_MAX]; /* of dead letters */
     size_t reason_count;
@@ -380,6 +424,9 @@ extern const struct redis_link_events slot_write_events;
 extern const struct lease_events slot_lease_events;
 void slot_on_tick(int fd, short what, void *context);
 void slot_on_lease_retry(int fd, short what, void *context);
+
+/* slot_setup.c: the way to a broker that not every slot needs. false: there is none. */
+bool slot_open_outlet(struct slot *slot, size_t index);
 
 /* slot.c */
 /* Asks Redis at once whether the lease is still ours; connections that are kept down come back only
@@ -427,6 +474,22 @@ void lane_go_on(struct lane *lane);
 void lane_read_back(struct lane *lane);
 /* Of the page of history that is being read: Redis has delivered it too often. */
 bool lane_is_suspect(const struct lane *lane, struct stream_id id);
+
+/* Asks for the group, and goes on with the beginning. */
+void lane_ask_for_group(struct lane *lane);
+
+/* lane_settings.c */
+/* The type of an entry at which a site's settings are applied. */
+bool lane_is_settings(const struct stream_entry *in);
+/* Takes in an entry of that type whose record has this index: it settles at once, or the lane stops
+ * at it, or (false) it is no good and has its fault. */
+bool lane_take_settings(struct lane *lane, uint32_t index, struct bytes payload);
+/* The lane begins: first it makes sure that the site's settings are those that Redis has. */
+void lane_compare_settings(struct lane *lane);
+/* The settings cannot be used: the lane is left alone. */
+void lane_refuse_settings(struct lane *lane);
+/* It waits at an entry no more, and will meet it again. */
+void lane_leave_settings(struct lane *lane);
 
 /* reading.c */
 /* Makes room for count arguments and returns them. NULL: memory is short. */
@@ -583,6 +646,8 @@ void watch_settled(struct slot *slot, uint32_t index);
 void report_note_buried(struct slot *slot, const char *reason);
 /* The publish that was timed has been answered. */
 void report_note_timed(struct outbox *outbox, const struct entry *entry);
+/* Entries that have been published on the present connection and not been answered. */
+size_t report_in_flight(const struct outbox *outbox);
 void report_note_loss(struct outbox *outbox, const struct mqtt_loss *loss);
 
 /* trim.c */
@@ -593,5 +658,17 @@ void trim_note(struct lane *lane, uint32_t acked);
 void trim_turn(struct slot *slot);
 /* The script without an answer will have none. */
 void trim_forget(struct slot *slot);
+
+/* gateway_beat.c */
+/* A new lane. */
+void beat_add(struct lane *lane);
+/* Notes what has changed, and sends the beats that are due. */
+void beat_turn(struct slot *slot);
+/* The write link has just been fenced: all are told again. */
+void beat_granted(struct slot *slot);
+/* The slot drains, and Redis has been told so; or it has had its time. */
+bool beat_is_told(const struct slot *slot);
+/* The scripts without an answer will have none. */
+void beat_forget(struct slot *slot);
 
 #endif

@@ -43,6 +43,32 @@ static bool is_about_us(const struct mqtt_loss *loss)
            memchr(codes, loss->reason_code, sizeof codes) != NULL;
 }
 
+struct in_flight {
+    const struct outbox *outbox;
+    size_t entries;
+};
+
+/* What is published for a key that is set apart stays with the key. */
+static void add_in_flight(struct key_queue *key, void *context)
+{
+    struct in_flight *sum = context;
+    const struct ledger *ledger = &key->lane->slot->ledger;
+    if (key->outbox != sum->outbox)
+        return;
+    if (key->state == KEY_SENT)
+        sum->entries +=
+            lane_bundles(key->lane) ? bundle_count(ledger, key->waiting.first, key->leader) : 1;
+    else if (key->state == KEY_TRYING)
+        sum->entries += sum->outbox->try_sent_ms != 0;
+}
+
+size_t report_in_flight(const struct outbox *outbox)
+{
+    struct in_flight sum = {.outbox = outbox, .entries = outbox->sent + outbox->bundles.count};
+    key_for_outlet(outbox->outlet, add_in_flight, &sum);
+    return sum.entries;
+}
+
 void report_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
 {
     struct outlet_counts *counts = &outbox->outlet->counts;
@@ -50,7 +76,7 @@ void report_note_loss(struct outbox *outbox, const struct mqtt_loss *loss)
                     : loss->cause == MQTT_LOSS_PUBACK_TIMEOUT ? REPORT_NO_ANSWER
                                                               : REPORT_LOST;
     counts->lost_ms = net_now_ms();
-    counts->republished += outbox->sent + outbox->bundles.count;
+    counts->republished += report_in_flight(outbox);
     outbox->timed = NOT_TIMED;
     snprintf(counts->error, sizeof counts->error, "%s", loss->text);
 }
@@ -66,6 +92,9 @@ static void describe_outlet(const struct outlet *outlet, struct report_outlet *o
     out->connections = outlet->started ? (unsigned)outlet->connections : 0;
     for (size_t i = 0; i < outlet->connections; i++) {
         const struct outbox *outbox = &outlet->outboxes[i];
+        uint64_t end = mqtt_conn_certificate_end(outbox->conn);
+        if (end != 0 && (out->certificate_end == 0 || end < out->certificate_end))
+            out->certificate_end = end;
         out->inflight += mqtt_conn_unsettled(outbox->conn);
         if (!mqtt_conn_is_ready(outbox->conn))
             continue;
@@ -101,13 +130,15 @@ static bool is_trim_blocked(const struct lane *lane)
     return lane->trim.patience == TRIM_WAITS - 1;
 }
 
-/* Differs whenever something to be reported does: counts only grow. */
+/* Differs whenever something to be reported does: counts only grow, and keys that are refused, or
+ * are not any more, are counted by them. */
 static uint64_t mark_of(const struct lane *lane)
 {
     uint64_t mark = 1;
 #define METRIC_LANE(field, name, help) mark += lane->counts.field;
 #include "core/metrics.def"
-    return mark << 3 | (uint64_t)state_of(lane) << 1 | is_trim_blocked(lane);
+    return mark << 4 | (uint64_t)state_of(lane) << 2 | (uint64_t)is_trim_blocked(lane) << 1 |
+           (lane->refused_keys > 0);
 }
 
 static void describe_lane(struct lane *lane, struct report_stream *out)
@@ -120,7 +151,9 @@ static void describe_lane(struct lane *lane, struct report_stream *out)
                                   .counts = lane->counts,
                                   .last_ms = lane->last.ms,
                                   .state = state_of(lane),
-                                  .trim_blocked = is_trim_blocked(lane)};
+                                  .trim_blocked = is_trim_blocked(lane),
+                                  .refused_keys = lane->refused_keys,
+                                  .refusal = lane->refusal};
 }
 
 struct slot_report *slot_report_new(struct slot *slot)

@@ -83,7 +83,7 @@ static size_t events_per_publish(const struct config *config, size_t broker)
 
 static void set_credits(struct outlet *outlet, const struct config *config, size_t index)
 {
-    const struct config_broker *broker = outlet->broker;
+    const struct config_broker *broker = &config->brokers[index];
     size_t window =
         (size_t)broker->connections * broker->inflight * events_per_publish(config, index);
     size_t ahead = window * CREDITS_AHEAD_PER_INFLIGHT;
@@ -93,6 +93,15 @@ static void set_credits(struct outlet *outlet, const struct config *config, size
                       : credits > CREDITS_MAX ? CREDITS_MAX
                                               : credits;
     outlet->ahead = outlet->credits > window + ahead ? outlet->credits - window : ahead;
+}
+
+/* What labs have for themselves takes half of the memory at most, however many they are. */
+static size_t bytes_of_outlet(const struct config *config, bool of_site)
+{
+    size_t bytes = config->delivery.inflight_bytes / config->slots;
+    if (config->site_broker_count > 0)
+        bytes /= 2;
+    return bytes / (of_site ? config->site_broker_count : config_routed_brokers(config));
 }
 
 static bool open_pool(struct outlet *outlet, struct tls_context *tls, unsigned salt)
@@ -122,8 +131,7 @@ static bool open_outlet(struct slot *slot, size_t index)
     outlet->connections = broker->connections;
     set_credits(outlet, slot->setting.config, index);
     outlet->entry_bytes = 512;
-    outlet->bytes_max = slot->setting.config->delivery.inflight_bytes /
-                        slot->setting.config->slots / config_routed_brokers(slot->setting.config);
+    outlet->bytes_max = bytes_of_outlet(slot->setting.config, broker->site != NULL);
     outlet->client_id_prefix =
         format("%s-%s-%u", broker->client_id_prefix, slot->setting.tag, slot->setting.index);
     outlet->outboxes = calloc(outlet->connections, sizeof *outlet->outboxes);
@@ -147,7 +155,9 @@ static bool open_outlet(struct slot *slot, size_t index)
         outbox->log = log_child(&outlet->log, LOG_INT("connection", i));
         outlet->contexts[i] = outbox;
     }
-    if (!open_pool(outlet, slot->setting.broker_tls[index], 16 + (unsigned)index))
+    struct tls_context *tls = NULL;
+    if (!slot->setting.open_tls(slot->setting.context, index, &tls) ||
+        !open_pool(outlet, tls, 16 + (unsigned)index))
         return false;
     for (size_t i = 0; i < outlet->connections; i++)
         outlet->outboxes[i].conn = mqtt_pool_connection(outlet->pool, i);
@@ -164,11 +174,17 @@ static bool open_outlets(struct slot *slot)
     for (size_t i = 0; i < config->broker_count; i++) {
         if (!config_is_routed(config, i))
             continue;
-        if (!open_outlet(slot, i))
+        if (config->brokers[i].site == NULL && !open_outlet(slot, i))
             return false;
+        set_credits(&slot->outlets[i], config, i);
         credits += slot->outlets[i].credits;
     }
     return ledger_open(&slot->ledger, (uint32_t)credits);
+}
+
+bool slot_open_outlet(struct slot *slot, size_t index)
+{
+    return slot->outlets[index].pool != NULL || open_outlet(slot, index);
 }
 
 static bool open_signers(struct slot *slot)

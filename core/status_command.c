@@ -1,11 +1,13 @@
 /*
- * One HTTP request with times of its own, over a blocking socket: nothing else runs here.
+ * One HTTP request with times of its own, over TLS perhaps: nothing else runs here, so it waits.
  */
 #include "core/status_command.h"
 
 #include "codec/bytes.h"
+#include "transport/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,7 +22,8 @@
 struct question {
     char host[256];
     char port[8];
-    const char *token; /* NULL: none */
+    struct tls_context *tls; /* owned; NULL: plain */
+    const char *token;       /* NULL: none */
     FILE *errors;
 };
 
@@ -31,10 +34,12 @@ struct answer {
     const char *body;
 };
 
-/* "http://host:port", "host:port", "[::1]:9464" */
+/* "http://host:port", "https://host:port", "host:port", "[::1]:9464" */
 static bool read_address(const char *text, struct question *question)
 {
-    const char *at = strncmp(text, "http://", 7) == 0 ? text + 7 : text;
+    const char *at = text;
+    if (strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0)
+        at = strchr(text, '/') + 2;
     size_t length = strcspn(at, "/");
     const char *colon = memrchr(at, ':', length);
     if (colon == NULL || (at[length] == '/' && at[length + 1] != '\0'))
@@ -74,6 +79,28 @@ static bool find_address(const struct config *config, const struct cli *cli,
     return true;
 }
 
+/* The system's authorities, or those of --admin-ca; or the very certificate of the configuration:
+ * whoever reads that file may well ask for 127.0.0.1, and the certificate is not for that name. */
+static bool open_tls(const struct config *config, const struct cli *cli, struct question *question)
+{
+    bool of_config = cli->admin == NULL && config->admin.tls.cert_file[0] != '\0';
+    struct tls_settings settings = {.ca_file = cli->admin_ca,
+                                    .cert_file = cli->admin_cert,
+                                    .key_file = cli->admin_key,
+                                    .server_name = question->host};
+    char error[IO_ERROR_TEXT];
+    if (!of_config && (cli->admin == NULL || strncmp(cli->admin, "https://", 8) != 0))
+        return true;
+    if (of_config && cli->admin_ca == NULL)
+        settings.peer_file = config->admin.tls.cert_file;
+    question->tls = tls_context_new(&settings, error);
+    if (question->tls == NULL)
+        fprintf(question->errors, "nemogate: %s\n", error);
+    return question->tls != NULL;
+}
+
+/* ---- one request ---------------------------------------------------------------------------- */
+
 static int open_socket(const struct question *question)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
@@ -88,7 +115,6 @@ static int open_socket(const struct question *question)
         fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
             continue;
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
         if (connect(fd, address->ai_addr, address->ai_addrlen) == 0)
             break;
@@ -101,10 +127,49 @@ static int open_socket(const struct question *question)
         fprintf(question->errors,
                 "nemogate: the admin server at %s port %s cannot be reached: %s\n", question->host,
                 question->port, strerror(error));
+    else
+        (void)fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
 }
 
-static bool send_request(int fd, const struct question *question, const char *path)
+/* Whether a call that gave status may be made again: what it waits for has come. */
+static bool may_go_on(struct io *io, int fd, enum status status)
+{
+    unsigned want = io->ops->want(io);
+    struct pollfd waiting = {.fd = fd};
+    if (status != STATUS_AGAIN)
+        return false;
+    waiting.events = (short)((want & IO_WANT_READ ? POLLIN : 0) | //
+                             (want & IO_WANT_WRITE ? POLLOUT : 0));
+    if (poll(&waiting, 1, TIMEOUT_S * 1000) == 1)
+        return true;
+    snprintf(io->error, sizeof io->error, "no answer in %d s", TIMEOUT_S);
+    return false;
+}
+
+static bool open_stream(struct io *io, int fd)
+{
+    enum status status;
+    do
+        status = io->ops->open(io, fd);
+    while (may_go_on(io, fd, status));
+    return status == STATUS_OK;
+}
+
+static bool send_all(struct io *io, int fd, struct bytes request)
+{
+    while (request.length > 0) {
+        size_t put = 0;
+        enum status status = io->ops->write(io, request, &put);
+        if (status != STATUS_OK && !may_go_on(io, fd, status))
+            return false;
+        request.data += put;
+        request.length -= put;
+    }
+    return true;
+}
+
+static bool send_request(struct io *io, int fd, const struct question *question, const char *path)
 {
     char request[2048];
     bool v6 = strchr(question->host, ':') != NULL;
@@ -114,12 +179,13 @@ static bool send_request(int fd, const struct question *question, const char *pa
                           question->token != NULL ? "Authorization: Bearer " : "",
                           question->token != NULL ? question->token : "",
                           question->token != NULL ? "\r\n" : "");
-    ssize_t sent = send(fd, request, (size_t)length, MSG_NOSIGNAL);
+    bool sent = send_all(io, fd, (struct bytes){(const uint8_t *)request, (size_t)length});
     explicit_bzero(request, sizeof request);
-    return sent == length;
+    return sent;
 }
 
-static bool receive(int fd, struct answer *answer)
+/* Up to the end of the stream. */
+static bool receive(struct io *io, int fd, struct answer *answer)
 {
     size_t capacity = 0;
     for (;;) {
@@ -130,31 +196,46 @@ static bool receive(int fd, struct answer *answer)
                 return false;
             answer->text = larger;
         }
-        ssize_t got = recv(fd, answer->text + answer->length, capacity - answer->length - 1, 0);
-        if (got < 0)
-            return false;
-        answer->length += (size_t)got;
+        size_t got = 0;
+        enum status status = io->ops->read(io, (uint8_t *)answer->text + answer->length,
+                                           capacity - answer->length - 1, &got);
+        answer->length += got;
         answer->text[answer->length] = '\0';
-        if (got == 0)
+        if (status == STATUS_CLOSED)
             return true;
+        if (status != STATUS_OK && !may_go_on(io, fd, status))
+            return false;
     }
+}
+
+/* false: *io says why, if it says anything. */
+static bool converse(struct io *io, int fd, const struct question *question, const char *path,
+                     struct answer *answer)
+{
+    bool good =
+        open_stream(io, fd) && send_request(io, fd, question, path) && receive(io, fd, answer);
+    io->ops->close(io);
+    return good;
 }
 
 static bool ask(const struct question *question, const char *path, struct answer *answer)
 {
-    int fd = open_socket(question);
-    if (fd < 0)
-        return false;
-    bool good = send_request(fd, question, path) && receive(fd, answer);
-    close(fd);
+    struct io *io = question->tls != NULL ? io_tls_new(question->tls) : io_tcp_new();
+    int fd = io != NULL ? open_socket(question) : -1;
+    bool good = fd >= 0 && converse(io, fd, question, path, answer);
     const char *body = good ? strstr(answer->text, "\r\n\r\n") : NULL;
-    if (body == NULL || sscanf(answer->text, "HTTP/1.1 %3u", &answer->status) != 1) {
-        fprintf(question->errors, "nemogate: %s port %s has not answered as an admin server does\n",
-                question->host, question->port);
-        return false;
-    }
-    answer->body = body + 4;
-    return true;
+    if (good && (body == NULL || sscanf(answer->text, "HTTP/1.1 %3u", &answer->status) != 1))
+        good = false;
+    if (fd >= 0 && !good)
+        fprintf(question->errors,
+                "nemogate: %s port %s has not answered as an admin server does%s%s\n",
+                question->host, question->port, io->error[0] != '\0' ? ": " : "", io->error);
+    if (fd >= 0)
+        close(fd);
+    if (io != NULL)
+        io->ops->free(io);
+    answer->body = good ? body + 4 : NULL;
+    return good;
 }
 
 /* *ready: as the answer says. */
@@ -178,28 +259,36 @@ static bool show(const struct question *question, bool json, FILE *out, bool *re
     return good;
 }
 
-int status_command_run(const struct config *config, const struct cli *cli, FILE *out, FILE *errors)
+static int show_all(const struct question *question, const struct cli *cli, FILE *out)
 {
-    struct question question = {.token = config != NULL ? config->admin.token : NULL,
-                                .errors = errors};
     bool ready = false;
-    if (config == NULL && cli->admin == NULL) {
-        fputs("nemogate: one of --config FILE, --admin URL is missing; see 'nemogate status "
-              "--help'\n",
-              errors);
-        return CLI_EXIT_USAGE;
-    }
-    if (!find_address(config, cli, &question))
-        return CLI_EXIT_USAGE;
-    signal(SIGPIPE, SIG_IGN);
     for (;;) {
         if (cli->watch && !cli->json && isatty(fileno(out)) == 1)
             fputs("\033[H\033[2J", out);
-        bool good = show(&question, cli->json, out, &ready);
+        bool good = show(question, cli->json, out, &ready);
         if (!cli->watch)
             return good && ready ? CLI_EXIT_DONE : CLI_EXIT_FAILED;
         if (ferror(out))
             return CLI_EXIT_FAILED;
         poll(NULL, 0, WATCH_MS);
     }
+}
+
+int status_command_run(const struct config *config, const struct cli *cli, FILE *out, FILE *errors)
+{
+    struct question question = {.token = config != NULL ? config->admin.token : NULL,
+                                .errors = errors};
+    if (config == NULL && cli->admin == NULL) {
+        fputs("nemogate: one of --config FILE, --admin URL is missing; see 'nemogate status "
+              "--help'\n",
+              errors);
+        return CLI_EXIT_USAGE;
+    }
+    if (!find_address(config, cli, &question) || !open_tls(config, cli, &question))
+        return CLI_EXIT_USAGE;
+    signal(SIGPIPE, SIG_IGN);
+    int exit_code = show_all(&question, cli, out);
+    tls_context_free(question.tls);
+    tls_thread_end();
+    return exit_code;
 }

@@ -37,7 +37,8 @@ static const uint32_t waits_ms[TRIM_WAITS] = {2000, 4000, 8000, 15000, 30000, 60
  * is removed: it will be made again, and carry what is left.
  *
  * MINID with ~ removes whole nodes of the stream, as many as LIMIT allows; where it has removed
- * less than half of that, less than a node is left to be removed exactly. */
+ * less than half of that, less than a node is left to be removed exactly. Redis before 6.2 has no
+ * MINID: there entries are deleted one by one, few at a time, for they must be read for that. */
 static const char trim_script[] =
     "local function order(id)\n"
     "  local ms, seq = string.match(id, '^(%d+)-(%d+)$')\n"
@@ -69,9 +70,19 @@ static const char trim_script[] =
     "end\n"
     "if not own then return {0, 0, 0} end\n"
     "if own.order == holder.order then holder = own end\n"
-    "local removed = redis.call('XTRIM', KEYS[1], 'MINID', '~', holder.low, 'LIMIT', ARGV[2])\n"
-    "if removed * 2 >= tonumber(ARGV[2]) then return {removed, 1, 0} end\n"
-    "removed = removed + redis.call('XTRIM', KEYS[1], 'MINID', holder.low)\n"
+    "local removed = redis.pcall('XTRIM', KEYS[1], 'MINID', '~', holder.low, 'LIMIT', ARGV[2])\n"
+    "if type(removed) == 'table' then\n"
+    "  if not string.find(removed.err, 'syntax error') then return removed end\n"
+    "  removed = 0\n"
+    "  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', holder.low, 'COUNT', 50)) do\n"
+    "    if order(entry[1]) >= holder.order then break end\n"
+    "    removed = removed + redis.call('XDEL', KEYS[1], entry[1])\n"
+    "  end\n"
+    "  if removed == 50 then return {removed, 1, 0} end\n"
+    "else\n"
+    "  if removed * 2 >= tonumber(ARGV[2]) then return {removed, 1, 0} end\n"
+    "  removed = removed + redis.call('XTRIM', KEYS[1], 'MINID', holder.low)\n"
+    "end\n"
     "if holder == own then return {removed, 0, 0} end\n"
     "local oldest = redis.call('XRANGE', KEYS[1], holder.low, '+', 'COUNT', 1)[1]\n"
     "if not oldest or order(oldest[1]) >= own.order then return {removed, 0, 0} end\n"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs the Debian packages that nemogate's scripts need, and only those that are missing.
 # Sets: demo (build and demo), tests (build and tests), lint (style checks, clang), package (.deb),
-# bench (build and benchmark), page (tests of the monitor page: a whole browser).
+# package-test (the package in a fresh Debian), bench (build and benchmark), page (tests of the
+# monitor page: a whole browser).
 # Works as root or through sudo; without either it says which packages to install.
 set -euo pipefail
 
@@ -11,7 +12,7 @@ servers=(redis-server redis-tools mosquitto mosquitto-clients openssl)
 python=(python3 python3-redis python3-paho-mqtt)
 
 usage() {
-    echo "usage: deploy/install-deps.sh demo|tests|lint|package|bench|page..." >&2
+    echo "usage: deploy/install-deps.sh demo|tests|lint|package|package-test|bench|page..." >&2
     exit 2
 }
 
@@ -29,7 +30,8 @@ for set in "$@"; do
                     procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git
                    python3 libcriterion-dev systemd spin) ;;
-    package) wanted+=("${build[@]}" dpkg-dev file) ;;
+    package) wanted+=("${build[@]}" dpkg-dev file gzip) ;;
+    package-test) wanted+=(dpkg-dev lintian mmdebstrap systemd-container util-linux procps) ;;
     page) wanted+=(chromium chromium-driver python3-selenium python3-pytest fonts-dejavu-core) ;;
     bench) wanted+=("${build[@]}" redis-server mosquitto openssl python3 gnuplot-nox) ;;
     *) usage ;;

@@ -421,14 +421,19 @@ void channel_open(struct channel *channel, uint32_t timeout_ms)
     channel_set_state(channel, CHANNEL_STARTING);
 }
 
-void channel_open_socket(struct channel *channel, int fd, struct io *io, uint32_t timeout_ms)
+void channel_accept(struct channel *channel, int fd, uint32_t timeout_ms)
 {
-    channel->io->ops->free(channel->io);
-    channel->io = io;
     begin(channel, timeout_ms);
     channel_use_socket(channel, fd);
     channel_set_state(channel, CHANNEL_HANDSHAKE);
     channel_set_deadline(channel, timeout_ms);
+}
+
+void channel_open_socket(struct channel *channel, int fd, struct io *io, uint32_t timeout_ms)
+{
+    channel->io->ops->free(channel->io);
+    channel->io = io;
+    channel_accept(channel, fd, timeout_ms);
 }
 
 void channel_close(struct channel *channel)
@@ -456,4 +461,9 @@ void channel_set_low_water(struct channel *channel, int bytes)
 const char *channel_describe(const struct channel *channel)
 {
     return channel->state == CHANNEL_OPEN ? io_tls_describe(channel->io) : "";
+}
+
+uint64_t channel_certificate_end(const struct channel *channel)
+{
+    return io_tls_certificate_end(channel->io);
 }

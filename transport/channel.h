@@ -55,8 +55,9 @@ void channel_free(struct channel *channel);
  * The channel must be closed. timeout_ms bounds resolving, connecting and the handshake together;
  * it begins again where a TLS server takes none of the ciphers that are offered first. */
 void channel_open(struct channel *channel, uint32_t timeout_ms);
-/* The same over a socket that is connected already, with an io of the caller's choice. Both become
- * the channel's. For tests. */
+/* The same over a socket (non-blocking) that has been accepted, which becomes the channel's. */
+void channel_accept(struct channel *channel, int fd, uint32_t timeout_ms);
+/* The same with an io of the caller's choice, which becomes the channel's, too. For tests. */
 void channel_open_socket(struct channel *channel, int fd, struct io *io, uint32_t timeout_ms);
 /* Closes at once, without on_closed. Harmless when it is closed. */
 void channel_close(struct channel *channel);
@@ -88,5 +89,7 @@ void channel_poll(struct channel *channel);
 
 /* io_tls_describe of the open stream; "" when plain. */
 const char *channel_describe(const struct channel *channel);
+/* io_tls_certificate_end of the stream that is open, or was. */
+uint64_t channel_certificate_end(const struct channel *channel);
 
 #endif

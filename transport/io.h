@@ -50,10 +50,14 @@ struct io *io_tcp_new(void);
 
 struct tls_settings {
     const char *ca_file;     /* PEM; NULL or "": the system's certificate store */
-    const char *cert_file;   /* PEM chain of the client; NULL or "": none */
+    const char *cert_file;   /* PEM chain of our own; NULL or "": none */
     const char *key_file;    /* PEM; goes with cert_file */
     const char *server_name; /* what the certificate must be for, and SNI; an IP address is matched
                                 against the certificate's addresses and not sent as SNI */
+    const char *peer_file;   /* PEM; NULL or "": none. Otherwise the server's certificate must be
+                                the first one in this file, whatever its name and authority:
+                                ca_file and server_name are of no use */
+    const char *ca_pem;      /* authorities themselves, as text, in place of ca_file; NULL: none */
 };
 
 struct tls_context;
@@ -61,6 +65,9 @@ struct tls_context;
 /* Loads the files. Borrows nothing. NULL on failure: error (IO_ERROR_TEXT bytes) then names the
  * file and what is wrong with it. One context may serve many ios of one thread. */
 struct tls_context *tls_context_new(const struct tls_settings *settings, char *error);
+/* The same for the side that accepts. cert_file and key_file must be given; with a ca_file every
+ * client must show a certificate that one of its authorities has signed. No session is kept. */
+struct tls_context *tls_context_new_server(const struct tls_settings *settings, char *error);
 void tls_context_free(struct tls_context *context);
 
 /* Frees what the TLS library keeps for the calling thread: the last call about TLS on every thread
@@ -73,5 +80,15 @@ struct io *io_tls_new(struct tls_context *context);
 /* The negotiated version and cipher of an open TLS io ("TLSv1.3 TLS13-AES128-GCM-SHA256", with
  * " resumed" behind it where a session was resumed); "" for any other io. Valid until close. */
 const char *io_tls_describe(const struct io *io);
+
+/* A certificate with no more than this before it is about to be renewed, in s. */
+#define TLS_RENEWAL_S (14u * 86400u)
+
+/* When the certificate ends that the peer of a TLS io has shown last, accepted or not, in s since
+ * epoch; 0: it has shown none, or the io is another. Outlasts close: a handshake that resumes a
+ * session shows none. */
+uint64_t io_tls_certificate_end(const struct io *io);
+/* The same of the first certificate in a PEM file; 0: it cannot be read. */
+uint64_t tls_file_certificate_end(const char *file);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * The byte stream of TLS 1.2 and 1.3, by wolfSSL. It reads the socket ahead into a buffer, so that
- * many small records (every PUBACK is one) cost one recv(), keeps the session for the next
- * connection, and says in words why a handshake failed. Files and ciphers: tls_context.c.
+ * The byte stream of TLS 1.2 and 1.3, by wolfSSL, of either side. It reads the socket ahead into a
+ * buffer, so that many small records (every PUBACK is one) cost one recv(), keeps the session for
+ * the next connection, and says in words why a handshake failed. Files and ciphers: tls_context.c.
  */
 #include <wolfssl/options.h>
 
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define READ_AHEAD ((size_t)16384)
 /* The most that one record carries [RFC 8446, 5.1]. */
@@ -36,6 +37,7 @@ struct io_tls {
     bool end_of_stream;
     int socket_error; /* errno; 0: none */
 
+    uint64_t certificate_end; /* of the one that the server has shown last; 0: none yet */
     char describe[96];
     size_t start; /* of what was read ahead */
     size_t end;
@@ -149,28 +151,51 @@ static const char *alert_text(int alert, bool has_certificate)
     }
 }
 
-/* What was wrong with the server, by the library's error. NULL: ask the library. */
+/* The same of a client, which says little more than that it does not trust us. */
+static const char *client_alert_text(int alert)
+{
+    switch (alert) {
+    case bad_certificate:
+    case unsupported_certificate:
+    case certificate_expired:
+    case certificate_unknown:
+        return "it does not accept our certificate";
+    case unknown_ca:
+        return "it does not know the authority that signed our certificate (unknown_ca)";
+    case protocol_version:
+        return "it speaks neither TLS 1.2 nor TLS 1.3 (protocol_version)";
+    default:
+        return NULL;
+    }
+}
+
+/* What was wrong with the peer, by the library's error; to follow "the server" or "the client".
+ * NULL: ask the library. */
 static const char *local_text(int code)
 {
     switch (code) {
     case ASN_NO_SIGNER_E:
-        return "the server's certificate is signed by an unknown authority";
+        return "'s certificate is signed by an unknown authority";
     case ASN_SELF_SIGNED_E:
-        return "the server's certificate is signed by itself, and by no known authority";
+        return "'s certificate is signed by itself, and by no known authority";
     case ASN_AFTER_DATE_E:
-        return "the server's certificate has expired";
+        return "'s certificate has expired";
     case ASN_BEFORE_DATE_E:
-        return "the server's certificate is not valid yet (is this machine's clock right?)";
+        return "'s certificate is not valid yet (is this machine's clock right?)";
     case ASN_SIG_CONFIRM_E:
     case VERIFY_CERT_ERROR:
-        return "the signature of the server's certificate is wrong";
+        return "'s certificate has a wrong signature";
+    case EXTKEYUSE_AUTH_E:
+        return "'s certificate is not meant for that";
+    case NO_PEER_CERT:
+        return " shows no certificate";
+    case MATCH_SUITE_ERROR:
+        return " shares no cipher with us";
     case UNKNOWN_RECORD_TYPE:
     case LENGTH_ERROR:
+    case PARSE_ERROR:
     case VERSION_ERROR:
-        return "the server does not speak TLS 1.2 or 1.3 on this port";
-    case MEMORY_ERROR:
-    case MEMORY_E:
-        return "out of memory";
+        return " does not speak TLS 1.2 or 1.3 on this port";
     default:
         return NULL;
     }
@@ -183,28 +208,49 @@ static enum status fail(struct io_tls *tls, const char *text)
     return STATUS_FAILED;
 }
 
+static bool is_memory(int code)
+{
+    return code == MEMORY_ERROR || code == MEMORY_E;
+}
+
+/* false: the peer has sent no fatal alert. */
+static bool explain_alert(struct io_tls *tls, const char *peer)
+{
+    char *error = tls->head.error;
+    const struct tls_context *context = tls->context;
+    WOLFSSL_ALERT_HISTORY alerts;
+    if (wolfSSL_get_alert_history(tls->ssl, &alerts) != WOLFSSL_SUCCESS ||
+        alerts.last_rx.level != alert_fatal)
+        return false;
+    const char *text = context->is_server
+                           ? client_alert_text(alerts.last_rx.code)
+                           : alert_text(alerts.last_rx.code, context->has_certificate);
+    if (text != NULL)
+        snprintf(error, IO_ERROR_TEXT, "the %s refuses: %s", peer, text);
+    else
+        snprintf(error, IO_ERROR_TEXT, "the %s refuses: alert %d", peer, alerts.last_rx.code);
+    return true;
+}
+
 static enum status explain(struct io_tls *tls, int code)
 {
     char *error = tls->head.error;
+    const char *peer = tls->context->is_server ? "client" : "server";
     tls->failed = true;
-    WOLFSSL_ALERT_HISTORY alerts;
     if (code == DOMAIN_NAME_MISMATCH || code == IPADDR_MISMATCH) {
         snprintf(error, IO_ERROR_TEXT, "the server's certificate is not for %s '%s'",
                  tls->context->name_is_address ? "the address" : "the name",
                  tls->context->server_name);
         return STATUS_FAILED;
     }
-    if (local_text(code) != NULL)
-        return fail(tls, local_text(code));
-    if (wolfSSL_get_alert_history(tls->ssl, &alerts) == WOLFSSL_SUCCESS &&
-        alerts.last_rx.level == alert_fatal) {
-        const char *text = alert_text(alerts.last_rx.code, tls->context->has_certificate);
-        if (text != NULL)
-            snprintf(error, IO_ERROR_TEXT, "the server refuses: %s", text);
-        else
-            snprintf(error, IO_ERROR_TEXT, "the server refuses: alert %d", alerts.last_rx.code);
+    if (is_memory(code))
+        return fail(tls, "out of memory");
+    if (local_text(code) != NULL) {
+        snprintf(error, IO_ERROR_TEXT, "the %s%s", peer, local_text(code));
         return STATUS_FAILED;
     }
+    if (explain_alert(tls, peer))
+        return STATUS_FAILED;
     if (tls->socket_error != 0) {
         snprintf(error, IO_ERROR_TEXT, "connection lost: %s", strerror(tls->socket_error));
         return STATUS_FAILED;
@@ -213,7 +259,9 @@ static enum status explain(struct io_tls *tls, int code)
     if (tls->end_of_stream && tls->open)
         return STATUS_CLOSED;
     if (tls->end_of_stream)
-        return fail(tls, "the peer closed the connection (is it a TLS port?)");
+        return fail(tls, tls->context->is_server
+                             ? "the peer closed the connection"
+                             : "the peer closed the connection (is it a TLS port?)");
     snprintf(error, IO_ERROR_TEXT, "%s (%d)", wolfSSL_ERR_reason_error_string((unsigned long)code),
              code);
     return STATUS_FAILED;
@@ -250,6 +298,8 @@ static bool match_address(struct io_tls *tls, const char *name)
 static bool set_server_name(struct io_tls *tls)
 {
     const char *name = tls->context->server_name;
+    if (name == NULL)
+        return true;
     /* Literal addresses are not permitted in SNI [RFC 6066, 3]. */
     if (tls->context->name_is_address)
         return match_address(tls, name);
@@ -299,15 +349,29 @@ static bool wants_other_ciphers(const struct io_tls *tls)
             alerts.last_rx.code == insufficient_security);
 }
 
+/* Of a handshake that has ended, well or not. false: the certificate is not the expected one. */
+static bool note_certificate(struct io_tls *tls)
+{
+    WOLFSSL_X509 *certificate = wolfSSL_get_peer_certificate(tls->ssl);
+    uint64_t end = tls_certificate_end(certificate);
+    if (end != 0)
+        tls->certificate_end = end;
+    bool expected = tls_is_peer(tls->context, certificate);
+    wolfSSL_X509_free(certificate);
+    return expected;
+}
+
 static enum status tls_open(struct io *io, int fd)
 {
     struct io_tls *tls = (struct io_tls *)io;
     if (tls->ssl == NULL && !begin(tls, fd))
         return fail(tls, "out of memory");
-    int result = wolfSSL_connect(tls->ssl);
+    int result = tls->context->is_server ? wolfSSL_accept(tls->ssl) : wolfSSL_connect(tls->ssl);
     if (result == WOLFSSL_SUCCESS) {
         tls->open = true;
         tls->want = IO_WANT_READ;
+        if (!note_certificate(tls))
+            return fail(tls, "the server's certificate is not the expected one");
         snprintf(tls->describe, sizeof tls->describe, "%s %s%s", wolfSSL_get_version(tls->ssl),
                  wolfSSL_get_cipher_name(tls->ssl),
                  wolfSSL_session_reused(tls->ssl) ? " resumed" : "");
@@ -316,9 +380,10 @@ static enum status tls_open(struct io *io, int fd)
     int code;
     if (must_wait(tls, result, &code) && tls->socket_error == 0)
         return STATUS_AGAIN;
+    (void)note_certificate(tls);
     /* A session that the server cannot digest must not spoil the next try as well. */
     drop_session(tls);
-    tls->offers_all = !tls->offers_all && wants_other_ciphers(tls);
+    tls->offers_all = !tls->context->is_server && !tls->offers_all && wants_other_ciphers(tls);
     tls->head.reopen = tls->offers_all;
     return explain(tls, code);
 }
@@ -362,9 +427,15 @@ static unsigned tls_want(const struct io *io)
 }
 
 /* Keeps what the next handshake can be shortened with. With TLS 1.3 that is the ticket, which has
- * come with what was read after the handshake [RFC 8446, 4.6.1]. */
+ * come with what was read after the handshake [RFC 8446, 4.6.1]. A server whose certificate is about
+ * to be renewed is to show it in full. */
 static void keep_session(struct io_tls *tls)
 {
+    uint64_t now = (uint64_t)time(NULL);
+    if (tls->certificate_end != 0 && tls->certificate_end < now + TLS_RENEWAL_S) {
+        drop_session(tls);
+        return;
+    }
     WOLFSSL_SESSION *session = wolfSSL_get1_session(tls->ssl);
     if (session == NULL)
         return;
@@ -378,7 +449,8 @@ static void tls_close(struct io *io)
     if (tls->ssl == NULL)
         return;
     /* A lost connection is no reason against its session: it is when resuming matters most. */
-    if (tls->open && (!tls->failed || tls->socket_error != 0 || tls->end_of_stream))
+    if (tls->open && !tls->context->is_server &&
+        (!tls->failed || tls->socket_error != 0 || tls->end_of_stream))
         keep_session(tls);
     if (tls->open && !tls->failed)
         (void)wolfSSL_shutdown(tls->ssl);
@@ -421,4 +493,9 @@ struct io *io_tls_new(struct tls_context *context)
 const char *io_tls_describe(const struct io *io)
 {
     return io->ops == &tls_ops ? ((const struct io_tls *)io)->describe : "";
+}
+
+uint64_t io_tls_certificate_end(const struct io *io)
+{
+    return io->ops == &tls_ops ? ((const struct io_tls *)io)->certificate_end : 0;
 }

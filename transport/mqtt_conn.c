@@ -534,3 +534,8 @@ const char *mqtt_conn_describe(const struct mqtt_conn *conn)
 {
     return channel_describe(conn->channel);
 }
+
+uint64_t mqtt_conn_certificate_end(const struct mqtt_conn *conn)
+{
+    return channel_certificate_end(conn->channel);
+}

@@ -115,7 +115,8 @@ const char *mqtt_conn_refusal(const struct mqtt_conn *conn);
 /* Publishes that have not settled. */
 size_t mqtt_conn_unsettled(const struct mqtt_conn *conn);
 const char *mqtt_conn_client_id(const struct mqtt_conn *conn);
-/* channel_describe of the connection. */
+/* channel_describe, and channel_certificate_end, of the connection. */
 const char *mqtt_conn_describe(const struct mqtt_conn *conn);
+uint64_t mqtt_conn_certificate_end(const struct mqtt_conn *conn);
 
 #endif

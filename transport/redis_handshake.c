@@ -101,6 +101,12 @@ static void read_info(struct bytes info, struct redis_server *server)
         server->run_id[run_id.length] = '\0';
     }
     server->cluster = bytes_equal(info_value(info, "redis_mode"), bytes_of("cluster"));
+    struct bytes version = info_value(info, "redis_version");
+    char text[16];
+    (void)snprintf(text, sizeof text, "%.*s", version.length > 15 ? 15 : (int)version.length,
+                   version.length > 0 ? (const char *)version.data : "");
+    if (sscanf(text, "%3u.%3u", &server->major, &server->minor) != 2)
+        server->major = server->minor = 0;
 }
 
 static bool contains(struct bytes text, const char *part)

@@ -27,6 +27,7 @@ struct redis_server {
     int64_t client_id;
     char run_id[REDIS_RUN_ID_TEXT]; /* "": unknown */
     bool cluster;
+    unsigned major, minor; /* version; 0: unknown */
 };
 
 #define HANDSHAKE_ARGUMENTS 3

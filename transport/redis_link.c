@@ -464,3 +464,21 @@ bool redis_link_is_cluster(const struct redis_link *link)
 {
     return link->server.cluster;
 }
+
+bool redis_link_is_before(const struct redis_link *link, unsigned major, unsigned minor)
+{
+    const struct redis_server *server = &link->server;
+    return server->major != 0 &&
+           (server->major < major || (server->major == major && server->minor < minor));
+}
+
+struct bytes redis_link_script(const struct redis_link *link, const char *text)
+{
+    const char *end = strncmp(text, "#!", 2) == 0 ? strchr(text, '\n') : NULL;
+    return bytes_of(end != NULL && redis_link_is_before(link, 7, 0) ? end + 1 : text);
+}
+
+uint64_t redis_link_certificate_end(const struct redis_link *link)
+{
+    return channel_certificate_end(link->channel);
+}

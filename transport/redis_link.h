@@ -74,5 +74,13 @@ int64_t redis_link_client_id(const struct redis_link *link);
 const char *redis_link_run_id(const struct redis_link *link);
 /* INFO's redis_mode is "cluster". */
 bool redis_link_is_cluster(const struct redis_link *link);
+/* The server is known to be older than this version. */
+bool redis_link_is_before(const struct redis_link *link, unsigned major, unsigned minor);
+/* A script as the server wants it, a view of text: Redis before 7.0 takes a first line "#!lua ..."
+ * for a fault of Lua, and the script goes without it. */
+struct bytes redis_link_script(const struct redis_link *link, const char *text);
+
+/* channel_certificate_end of the link. */
+uint64_t redis_link_certificate_end(const struct redis_link *link);
 
 #endif

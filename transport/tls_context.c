@@ -1,7 +1,7 @@
 /*
- * What all TLS connections of one endpoint share: versions, ciphers, the trusted authorities, the
- * client's certificate. Files are read here once; the texts of what is wrong with them are for
- * whoever wrote the configuration.
+ * What all TLS connections of one endpoint share: versions, ciphers, the trusted authorities, our
+ * own certificate; of the side that connects and of the one that accepts. Files are read here once;
+ * the texts of what is wrong with them are for whoever wrote the configuration.
  */
 #include <wolfssl/options.h>
 
@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Ephemeral key exchange and authenticated encryption only. Debian builds wolfSSL without AES
@@ -119,6 +120,15 @@ static bool load_authorities(WOLFSSL_CTX *library, const char *file, char *error
            refuse(file, "CA file", "certificate", error);
 }
 
+/* Authorities that no file holds. */
+static bool load_authorities_of(WOLFSSL_CTX *library, const char *pem, char *error)
+{
+    if (wolfSSL_CTX_load_verify_buffer(library, (const unsigned char *)pem, (long)strlen(pem),
+                                       WOLFSSL_FILETYPE_PEM) == WOLFSSL_SUCCESS)
+        return true;
+    return refuse("as text", "CA", "certificate", error);
+}
+
 static bool signs_for(WOLFSSL_EVP_PKEY *key, WOLFSSL_EVP_PKEY *public_key)
 {
     static const char text[] = "nemogate";
@@ -185,37 +195,106 @@ static bool is_address(const char *name)
     return inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
 }
 
-static bool set_up(struct tls_context *context, const struct tls_settings *settings, char *error)
+/* What both sides have in common. */
+static bool make_library(struct tls_context *context, WOLFSSL_METHOD *method, const char *ciphers,
+                         char *error)
 {
     snprintf(error, IO_ERROR_TEXT, "TLS: out of memory");
-    if (!is_set(settings->server_name)) {
+    context->library = wolfSSL_CTX_new(method);
+    if (context->library == NULL)
+        return false;
+    if (wolfSSL_CTX_SetMinVersion(context->library, WOLFSSL_TLSV1_2) != WOLFSSL_SUCCESS ||
+        wolfSSL_CTX_set_cipher_list(context->library, ciphers) != WOLFSSL_SUCCESS ||
+        wolfSSL_CTX_set_group_messages(context->library) != WOLFSSL_SUCCESS) {
+        snprintf(error, IO_ERROR_TEXT, "TLS: this wolfSSL lacks TLS 1.2 or its ciphers");
+        return false;
+    }
+    /* Debian's build would ask a silent socket ten times more during the handshake. */
+    (void)wolfSSL_CTX_clear_mode(context->library, SSL_MODE_AUTO_RETRY);
+    return true;
+}
+
+/* The library alone would be content with another certificate that has the same signature, which it
+ * does not verify (seen with 5.5.4): so the whole is compared, see tls_is_peer. */
+static bool trust_one(struct tls_context *context, const char *file, char *error)
+{
+    if (!is_readable(file, "certificate file", error))
+        return false;
+    if (wolfSSL_CTX_trust_peer_cert(context->library, file, WOLFSSL_FILETYPE_PEM) !=
+        WOLFSSL_SUCCESS)
+        return refuse(file, "certificate file", "certificate", error);
+    context->peer = wolfSSL_X509_load_certificate_file(file, WOLFSSL_FILETYPE_PEM);
+    return context->peer != NULL;
+}
+
+bool tls_is_peer(const struct tls_context *context, WOLFSSL_X509 *certificate)
+{
+    int length = 0, expected = 0;
+    if (context->peer == NULL)
+        return true;
+    const uint8_t *text = wolfSSL_X509_get_der(context->peer, &expected);
+    const uint8_t *given = certificate != NULL ? wolfSSL_X509_get_der(certificate, &length) : NULL;
+    return text != NULL && given != NULL && length == expected &&
+           memcmp(text, given, (size_t)length) == 0;
+}
+
+/* Whom the client takes for the right server. */
+static bool set_peer(struct tls_context *context, const struct tls_settings *settings, char *error)
+{
+    if (is_set(settings->peer_file))
+        return trust_one(context, settings->peer_file, error);
+    context->server_name = strdup(settings->server_name);
+    context->name_is_address = is_address(settings->server_name);
+    if (context->server_name == NULL)
+        return false;
+    return is_set(settings->ca_pem) ? load_authorities_of(context->library, settings->ca_pem, error)
+                                    : load_authorities(context->library, settings->ca_file, error);
+}
+
+static bool set_up_client(struct tls_context *context, const struct tls_settings *settings,
+                          char *error)
+{
+    if (!is_set(settings->server_name) && !is_set(settings->peer_file)) {
         snprintf(error, IO_ERROR_TEXT, "TLS: no server name to match the certificate against");
         return false;
     }
-    context->server_name = strdup(settings->server_name);
-    if (context->server_name == NULL)
+    if (!make_library(context, wolfTLS_client_method(), first_ciphers, error))
         return false;
-    context->name_is_address = is_address(settings->server_name);
-    context->has_certificate = is_set(settings->cert_file);
-    context->library = wolfSSL_CTX_new(wolfTLS_client_method());
-    if (context->library == NULL)
-        return false;
-    WOLFSSL_CTX *library = context->library;
-    if (wolfSSL_CTX_SetMinVersion(library, WOLFSSL_TLSV1_2) != WOLFSSL_SUCCESS ||
-        wolfSSL_CTX_set_cipher_list(library, first_ciphers) != WOLFSSL_SUCCESS ||
-        wolfSSL_CTX_UseSessionTicket(library) != WOLFSSL_SUCCESS ||
-        wolfSSL_CTX_set_group_messages(library) != WOLFSSL_SUCCESS) {
-        snprintf(error, IO_ERROR_TEXT, "TLS: this wolfSSL lacks TLS 1.2, its ciphers or tickets");
+    if (wolfSSL_CTX_UseSessionTicket(context->library) != WOLFSSL_SUCCESS) {
+        snprintf(error, IO_ERROR_TEXT, "TLS: this wolfSSL lacks tickets");
         return false;
     }
-    wolfSSL_CTX_set_verify(library, WOLFSSL_VERIFY_PEER, NULL);
-    /* Debian's build would ask a silent socket ten times more during the handshake. */
-    (void)wolfSSL_CTX_clear_mode(library, SSL_MODE_AUTO_RETRY);
-    return load_authorities(library, settings->ca_file, error) &&
-           load_certificate(library, settings, error);
+    wolfSSL_CTX_set_verify(context->library, WOLFSSL_VERIFY_PEER, NULL);
+    return set_peer(context, settings, error) &&
+           load_certificate(context->library, settings, error);
 }
 
-struct tls_context *tls_context_new(const struct tls_settings *settings, char *error)
+/* Without sessions: what a client once was need not be remembered, nor a key for it be kept; and
+ * the library's cache is one for all of the process, also for our own connections. */
+static bool set_up_server(struct tls_context *context, const struct tls_settings *settings,
+                          char *error)
+{
+    context->is_server = true;
+    if (!is_set(settings->cert_file)) {
+        snprintf(error, IO_ERROR_TEXT, "TLS: a server needs a certificate file");
+        return false;
+    }
+    if (!make_library(context, wolfTLS_server_method(), tls_all_ciphers, error))
+        return false;
+    (void)wolfSSL_CTX_set_session_cache_mode(context->library, WOLFSSL_SESS_CACHE_OFF);
+    (void)wolfSSL_CTX_NoTicketTLSv12(context->library);
+    (void)wolfSSL_CTX_no_ticket_TLSv13(context->library);
+    bool asks = is_set(settings->ca_file);
+    wolfSSL_CTX_set_verify(context->library,
+                           asks ? WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT
+                                : WOLFSSL_VERIFY_NONE,
+                           NULL);
+    return load_certificate(context->library, settings, error) &&
+           (!asks || load_authorities(context->library, settings->ca_file, error));
+}
+
+static struct tls_context *make_context(const struct tls_settings *settings, bool is_server,
+                                        char *error)
 {
     struct tls_context *context = calloc(1, sizeof *context);
     if (context == NULL) {
@@ -223,7 +302,9 @@ struct tls_context *tls_context_new(const struct tls_settings *settings, char *e
         return NULL;
     }
     wolfSSL_ERR_clear_error();
-    bool good = set_up(context, settings, error);
+    context->has_certificate = is_set(settings->cert_file);
+    bool good = is_server ? set_up_server(context, settings, error)
+                          : set_up_client(context, settings, error);
     /* The library queues its errors per thread until they are asked for; nobody else does. */
     wolfSSL_ERR_clear_error();
     if (good)
@@ -232,13 +313,44 @@ struct tls_context *tls_context_new(const struct tls_settings *settings, char *e
     return NULL;
 }
 
+struct tls_context *tls_context_new(const struct tls_settings *settings, char *error)
+{
+    return make_context(settings, false, error);
+}
+
+struct tls_context *tls_context_new_server(const struct tls_settings *settings, char *error)
+{
+    return make_context(settings, true, error);
+}
+
 void tls_context_free(struct tls_context *context)
 {
     if (context == NULL)
         return;
     wolfSSL_CTX_free(context->library);
+    wolfSSL_X509_free(context->peer);
     free(context->server_name);
     free(context);
+}
+
+uint64_t tls_certificate_end(const WOLFSSL_X509 *certificate)
+{
+    struct tm end;
+    const WOLFSSL_ASN1_TIME *time =
+        certificate != NULL ? wolfSSL_X509_get_notAfter(certificate) : NULL;
+    if (time == NULL || wolfSSL_ASN1_TIME_to_tm(time, &end) != WOLFSSL_SUCCESS)
+        return 0;
+    time_t s = timegm(&end);
+    return s > 0 ? (uint64_t)s : 0;
+}
+
+uint64_t tls_file_certificate_end(const char *file)
+{
+    WOLFSSL_X509 *certificate = wolfSSL_X509_load_certificate_file(file, WOLFSSL_FILETYPE_PEM);
+    uint64_t end = tls_certificate_end(certificate);
+    wolfSSL_X509_free(certificate);
+    wolfSSL_ERR_clear_error();
+    return end;
 }
 
 void tls_thread_end(void)

@@ -53,7 +53,7 @@ function gatewayPart(status) {
 }
 
 const BROKER_STATES = { "broker-refused": "refused", "broker-stalled": "stalled",
-  "broker-down": "down", "certificate-expires": "expires" };
+  "broker-down": "down", "certificate-expires": "expires", "entries-refused": "refuses" };
 
 function brokerPart(broker, status) {
   const trouble = list(status.reasons).find((reason) => reason.broker === broker.name

@@ -5,6 +5,7 @@
 import { TEXTS } from "./page-texts.js";
 
 const LANGUAGES = ["en", "de"];
+const DAY = 86400e3;
 let language = "en";
 let formats = makeFormats();
 
@@ -113,8 +114,8 @@ export function duration(ms) {
   if (seconds < 3600) {
     return t("minutes", { n: Math.floor(seconds / 60) });
   }
-  return seconds < 48 * 3600 ? t("hours", { n: Math.floor(seconds / 3600) })
-    : t("days", { n: Math.floor(seconds / 86400) });
+  return ms < 2 * DAY ? t("hours", { n: Math.floor(seconds / 3600) })
+    : t("days", { n: Math.floor(ms / DAY) });
 }
 
 export function ago(ms) {
@@ -168,23 +169,36 @@ function countOf(reason, status) {
     ? list(status.sites).reduce((sum, site) => sum + number(site.dead_letters), 0) : waiting(status);
 }
 
+/* To come: of days the nearest number, as one says "in 5 days" from the morning of the first on. */
+function durationLeft(ms) {
+  return duration(ms < 2 * DAY ? ms : ms + DAY / 2);
+}
+
+function isOver(reason, now) {
+  return reason.code === "certificate-expires" && number(reason.expires) <= now;
+}
+
+function whose(reason) {
+  const key = `whose.${reason.certificate}`;
+  return t(hasText(key) ? key : "whose.broker", { broker: plain(reason.broker, 40) });
+}
+
 export function reasonSentence(reason, status, now) {
   const code = String(reason.code);
   if (!hasText(`reason.${code}`)) {
     return t("reason.unknown", { text: plain(reason.text) || plain(code) });
   }
   const left = number(reason.expires) - now;
-  const over = code === "certificate-expires" && left <= 0 ? ".over" : "";
   const site = plain(reason.site, 40);
-  return t(`reason.${code}${over}`, {
+  return t(`reason.${code}${isOver(reason, now) ? ".over" : ""}`, {
     broker: plain(reason.broker, 40), slot: plain(reason.slot), n: countOf(reason, status),
-    age: duration(reason.since ? now - reason.since : NaN), left: duration(left), ago: ago(-left),
-    of: site ? t("of.site", { site }) : "",
+    age: duration(reason.since ? now - reason.since : NaN), left: durationLeft(left),
+    ago: ago(-left), whose: whose(reason), of: site ? t("of.site", { site }) : "",
   });
 }
 
-export function reasonAdvice(reason) {
-  const key = `todo.${reason.code}`;
+export function reasonAdvice(reason, now) {
+  const key = `todo.${reason.code}${isOver(reason, now) ? ".over" : ""}`;
   return hasText(key) ? t(key) : "";
 }
 
@@ -207,7 +221,7 @@ export function overallSentence(status, now) {
   }
   return {
     level: status.overall === "ok" ? levelOf(first.level) : levelOf(status.overall),
-    text: reasonSentence(first, status, now), advice: reasonAdvice(first),
+    text: reasonSentence(first, status, now), advice: reasonAdvice(first, now),
     detail: plain(first.text, 500), reasons: others,
     key: [first.code, first.broker, first.site, first.slot].join(" "),
   };

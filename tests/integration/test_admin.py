@@ -1,5 +1,6 @@
 """The admin server: every path, whether what it says is true, and what it does with bad clients."""
 
+import ctypes
 import http.client
 import json
 import os
@@ -361,6 +362,34 @@ def test_broker_that_never_acknowledges(things):
     wait_until(lambda: ready(gateway)[0] == 200, 15, "ready again")
 
 
+def test_nothing_settles_and_nobody_knows_why(things):
+    """The broker is there, and answers; but what it answers is that it takes nothing now."""
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_of(redis, broker))
+    write(redis)
+    wait_until(lambda: gateway.metric("nemogate_acked_total") == 1, 10, "carried")
+    broker.answer = lambda message: 0x97 if "/1/" in message.topic else 0x00  # quota exceeded, for now
+    write(redis)
+    wait_until(lambda: "stalled" in codes(gateway), 20, "stalled")
+    reason = next(r for r in status(gateway)["reasons"] if r["code"] == "stalled")
+    assert "pending" in reason["text"] and reason["level"] == "error"
+    code, text = ready(gateway)
+    assert code == 503 and text.startswith("stalled: ")
+    broker.answer = lambda message: 0x00
+    wait_until(lambda: ready(gateway)[0] == 200, 40, "ready again")
+    assert gateway.metric("nemogate_acked_total") == 2
+
+
+def test_no_streams(things):
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_of(redis, broker))
+    wait_until(lambda: "no-streams" in codes(gateway), 10, "it is told")
+    assert ready(gateway) == (200, "ok\n") and status(gateway)["overall"] == "warning"
+    write(redis)
+    wait_until(lambda: gateway.metric("nemogate_acked_total") == 1, 10, "carried")
+    wait_until(lambda: "no-streams" not in codes(gateway), 10, "there is one")
+
+
 def test_slot_without_owner(things):
     redis, broker = things.redis(), things.recording_broker()
     one = things.gateway(config_of(redis, broker, instance="one"))
@@ -379,9 +408,55 @@ def test_slot_without_owner(things):
                "it is told")
 
 
+class StoppedThread:
+    """Holds one thread of a process still, as ptrace(2) can: SIGSTOP would stop them all."""
+
+    SEIZE, INTERRUPT, DETACH, WAIT_ALL = 0x4206, 0x4207, 17, 0x40000000
+
+    def __init__(self, thread):
+        self.thread = thread
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.call(self.SEIZE)
+        self.call(self.INTERRUPT)
+        os.waitpid(thread, self.WAIT_ALL)
+
+    def call(self, request):
+        if self.libc.ptrace(request, self.thread, None, None) != 0:
+            raise OSError(ctypes.get_errno(), f"ptrace({request:#x})")
+
+    def go_on(self):
+        self.call(self.DETACH)
+
+
+def threads_of(pid, name):
+    def name_of(thread):
+        with open(f"/proc/{pid}/task/{thread}/comm") as file:
+            return file.read().strip()
+    return [int(t) for t in os.listdir(f"/proc/{pid}/task") if name_of(t).startswith(name)]
+
+
 def test_a_shard_that_does_not_turn_is_told(things):
-    """SIGSTOP of one thread is not to be had; what is seen is a process that goes on after a stop:
-    it must not be taken for dead at once."""
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_of(redis, broker))
+    shards = [t for t in threads_of(gateway.pid, "") if t != gateway.pid]
+    assert len(shards) == 2
+    try:
+        stopped = StoppedThread(shards[1])
+    except PermissionError:
+        pytest.skip("this system does not let a test trace a process")
+    try:
+        wait_until(lambda: gateway.admin("/livez")[0] == 503, 30, "it is told")
+        assert gateway.admin("/livez")[1].startswith("shard-dead: shard ")
+        assert "shard-dead" in codes(gateway)
+        code, text = ready(gateway)
+        assert code == 503 and "shard-dead" in text
+    finally:
+        stopped.go_on()
+    wait_until(lambda: gateway.admin("/livez")[0] == 200, 15, "it turns again")
+    wait_until(lambda: ready(gateway)[0] == 200, 15, "ready again")
+
+
+def test_a_process_that_has_slept_is_not_taken_for_dead(things):
     redis, broker = things.redis(), things.recording_broker()
     gateway = things.gateway(config_of(redis, broker))
     os.kill(gateway.pid, signal.SIGSTOP)

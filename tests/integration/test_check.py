@@ -170,11 +170,11 @@ def test_no_client_kill(things):
 
 NEEDED = ("client|id client|kill client|unblock client|setname time get set eval hget hmget hkeys "
           "hset hdel zadd zrangebyscore zremrangebyscore zrem xgroup|create xpending xautoclaim "
-          "xreadgroup xack xrange xadd hincrby expire xinfo|groups "
+          "xreadgroup xack xrange xadd xlen hincrby expire xinfo|groups "
           "xtrim").split()
-DISPENSABLE = ["client|kill", "client|setname", "hincrby", "expire", "xinfo|groups", "xtrim"]
-REST = "select info ping scan xlen"
-KEYS = "~nemo:*:events ~nemo:*:dead ~nemo:*:tries ~nemogate:{nemogate}:*"
+DISPENSABLE = ["client|kill", "client|setname", "xlen", "hincrby", "expire", "xinfo|groups", "xtrim"]
+REST = "select info ping scan"
+KEYS = "~nemo:*:events ~nemo:*:dead ~nemo:*:tries ~nemo:*:gateway* ~nemogate:{nemogate}:*"
 
 
 def rules(commands):
@@ -199,6 +199,7 @@ def test_the_rights_it_names_are_enough(things):
     gateway.start()
     broker.wait_messages(2)
     wait_until(lambda: redis.client().xlen(STREAM) == 0, 20, "trimmed")
+    wait_until(lambda: redis.client().hget("nemo:{a}:gateway", "dead_letters") == "1", 20, "a beat")
     assert gateway.terminate() == 0
     assert redis.client().xlen("nemo:{a}:dead") == 1
     assert redis.client().acl_log() == []
@@ -227,6 +228,8 @@ def test_keys_that_are_out_of_reach(things):
     said(lines, "FAILED", "may not touch the key nemogate:{nemogate}:id with GET",
          "give it ~nemogate:{nemogate}:*")
     said(lines, "FAILED", "may not touch the key nemo:{a}:dead with XADD", "give it ~nemo:*:dead")
+    said(lines, "warning", "may not touch the key nemo:{a}:gateway with HSET, which tells the site's "
+         "NEMO page how the gateway is", "give it ~nemo:*:gateway*")
     assert code == 1
     user = with_user(things, redis, "resetkeys ~nemo:*:dead ~nemo:*:tries ~nemogate:* +@all")
     _, lines = check(things, gateway_config(redis, broker, redis_changes=user))

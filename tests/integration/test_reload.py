@@ -1,12 +1,16 @@
 """Another configuration for a running gateway: by signal, by a changed file, by a swapped link. Nothing is
 lost, the others see no change, and a bad file changes nothing."""
 
+import http.client
 import os
 import pathlib
+import signal
+import socket
+import threading
 import time
 
 import pytest
-from harness import Verifier, gateway_config, produce, wait_until
+from harness import Verifier, free_port, gateway_config, produce, wait_until
 from harness.events import Producer
 from harness.gateway import to_yaml
 from refusals import PATIENCE, STREAM, config_for, wait_settled
@@ -196,6 +200,101 @@ def test_the_end_overtakes_a_reload(things):
     gateway.wait_log("draining", 10 * PATIENCE)
     assert gateway.terminate(15 * PATIENCE) == 0
     assert gateway.log_count(RELOADED) == 0
+
+
+class Poll(threading.Thread):
+    """Asks for a path again and again, each time on a connection of its own."""
+
+    def __init__(self, gateway, path="/readyz"):
+        super().__init__(daemon=True)
+        self.address = gateway.config["admin"]["listen"].split(":")
+        self.path, self.answers, self.stop = path, [], False
+        self.start()
+
+    def run(self):
+        while not self.stop:
+            connection = http.client.HTTPConnection(*self.address, timeout=10)
+            try:
+                connection.request("GET", self.path)
+                answer = connection.getresponse()
+                self.answers.append((answer.status, answer.read().decode()))
+            except (OSError, http.client.HTTPException) as failure:
+                self.answers.append((0, repr(failure)))
+            connection.close()
+            time.sleep(0.003)
+
+    def end(self):
+        self.stop = True
+        self.join()
+        return self.answers
+
+
+@pytest.mark.limit(200)
+def test_readyz_stays_and_the_port_is_never_closed(things):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.ack_delay = 0.02
+    gateway = things.gateway(config_for(redis, broker, admin={"listen": f"127.0.0.1:{free_port()}"}))
+    polls = [Poll(gateway), Poll(gateway), Poll(gateway, "/livez")]
+    producer = Producer(redis, [STREAM, "nemo:{b}:events"], keys=20)
+    with producer.background(rate=500):
+        for turn in range(1, 6):
+            time.sleep(0.3)
+            gateway.reload()
+            reload_done(gateway, turn)
+    for poll in polls:
+        answers = poll.end()
+        assert len(answers) > 100 and set(answers) == {(200, "ok\n")}, set(answers)
+    Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
+    # A stop is something else.
+    broker.hold_acks()
+    producer.send(20)
+    wait_until(lambda: broker.owed_acks() >= 1, 10 * PATIENCE)
+    gateway.signal(signal.SIGTERM)
+    wait_until(lambda: gateway.admin("/readyz")[0] == 503, 5 * PATIENCE, "a stop is told")
+    assert gateway.admin("/livez") == (200, "ok\n")
+    broker.release_acks()
+
+
+def test_a_reload_to_what_does_not_work_is_told_in_time(things):
+    """/readyz stays for a moment, not for ever."""
+    redis, broker = things.redis(), things.recording_broker()
+    gateway = things.gateway(config_for(redis, broker, admin={"listen": f"127.0.0.1:{free_port()}"}))
+    produce(redis, STREAM, keys=3, count=10)
+    wait_until(lambda: len(event_payloads(broker)) >= 10, 10 * PATIENCE)
+    wait_until(lambda: gateway.admin("/readyz")[0] == 200, 10 * PATIENCE)
+    gateway.config["brokers"][0]["url"] = f"mqtt://127.0.0.1:{free_port()}"
+    gateway.write_config(gateway.config)
+    gateway.reload()
+    wait_until(lambda: gateway.log_count(RELOADED) == 1, 30 * PATIENCE, "reloaded")
+    assert gateway.admin("/readyz")[0] == 200
+    wait_until(lambda: gateway.admin("/readyz")[0] == 503, 30 * PATIENCE, "it is told")
+
+
+def test_a_reload_moves_the_admin_server(things):
+    redis, broker = things.redis(), things.recording_broker()
+    first, second = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    gateway = things.gateway(config_for(redis, broker, admin={"listen": first}))
+    for turn, listen in enumerate((second, "", first), 1):
+        gateway.config["admin"]["listen"] = listen
+        gateway.write_config(gateway.config)
+        gateway.reload()
+        reload_done(gateway, turn)
+        for address in (first, second):
+            taken = socket.socket().connect_ex(("127.0.0.1", int(address.split(":")[1]))) == 0
+            assert taken == (address == listen), (turn, address)
+    assert gateway.admin("/readyz")[0] == 200
+
+
+def test_a_socket_of_somebody_else_is_not_taken(things):
+    """The variable that names it is in the environment, where anybody may put one."""
+    redis, broker = things.redis(), things.recording_broker()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        os.set_inheritable(other.fileno(), True)
+        for left in (f"{other.fileno()} ready", "0 ready", "9999 ready", "-1 ready", "x", ""):
+            config = config_for(redis, broker, admin={"listen": f"127.0.0.1:{free_port()}"})
+            gateway = things.gateway(config, env={"NEMOGATE_ADMIN_SOCKET": left})
+            assert gateway.admin("/readyz")[0] == 200
+            assert gateway.terminate() == 0
 
 
 def test_a_file_that_turns_bad_while_the_process_drains(things):

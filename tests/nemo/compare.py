@@ -6,6 +6,7 @@ order     20 events of one tool are in the list when the bridge starts
 loss      300 events while the broker stands still for 3 s, is killed and comes back
 request   how long a person waits for "enable tool" in NEMO while Redis is down
 backlog   20,000 events are in the list when the bridge starts; counted at the subscriber
+push      how long an LPUSH takes meanwhile, every 2 ms: what a request in NEMO waits for
 """
 
 import json
@@ -13,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -166,14 +168,40 @@ def loss(bench, bridge):
     return f"{300 - len(got & set(range(300)))} of 300"
 
 
+class Pushes:
+    """An LPUSH every 2 ms, as the plugin's but into a list that nobody empties."""
+
+    def __init__(self, bench):
+        self.client = bench.redis.client(db=1)
+        self.took, self.done = [], False
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while not self.done:
+            begun = time.perf_counter()
+            self.client.lpush("pushes", "x")
+            self.took.append((time.perf_counter() - begun) * 1000)
+            time.sleep(0.002)
+
+    def end(self):
+        self.done = True
+        self.thread.join()
+        self.client.delete("pushes")
+        took = sorted(self.took)
+        return f"{took[len(took) // 2]:.1f} ms, 99 %: {took[len(took) * 99 // 100]:.1f} ms"
+
+
 def backlog(bench, bridge):
     subscriber = bench.subscriber()
     bench.push(range(COUNT))
     launch(bridge)
     wait_until(lambda: subscriber.messages, 30, interval=0.001)
+    pushes = Pushes(bench)
     cpu = bridge.cpu_seconds()
     already = len(subscriber.messages)
     settle(subscriber, COUNT, 20)
+    push = pushes.end()
     bridge.check_running()
     cpu = bridge.cpu_seconds() - cpu
     memory = bridge.peak_rss_kb()
@@ -182,7 +210,7 @@ def backlog(bench, bridge):
     assert len(set(numbers(subscriber))) == COUNT, f"{len(found)} of {COUNT}"
     seconds = found[-1].time - found[0].time
     subscriber.close()
-    return {"rate": f"{COUNT / seconds:,.0f}/s",
+    return {"rate": f"{COUNT / seconds:,.0f}/s", "push": push,
             "cpu": f"{cpu / (COUNT - already) * 1e6:.0f} us",
             "memory": f"{memory / 1024:.0f} MB"}
 
@@ -215,6 +243,7 @@ ROWS = (("order", "order of what waited through an outage"),
         ("loss", "lost when the broker stands still and dies"),
         ("request", "\"enable tool\" in NEMO while Redis is down"),
         ("rate", f"a backlog of {COUNT:,} events"),
+        ("push", "an `LPUSH` of the plugin meanwhile"),
         ("cpu", "processor time per event"),
         ("memory", "memory, at most"))
 

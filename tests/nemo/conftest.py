@@ -2,6 +2,8 @@
 
 lab      makes what a scenario needs, started and ready (lab.py); all ends with the test
 seen     seen("300 of 300, 12 twice"): what the table of run.sh shows for this test
+waits    waits(600, 95): the seconds that the scenario names with --full, else the second number; the
+         table says that the test was shortened
 
 A test belongs to a scenario: @pytest.mark.scenario(3, "broker stalls, dies, returns"). Results go to
 the file $NEMOGATE_NEMO_RESULTS, a line of JSON each; table.py prints them.
@@ -34,8 +36,8 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--outage", type=float, default=40,
-                     help="seconds that Redis and brokers stay away in the long outages")
+    parser.addoption("--full", action="store_true",
+                     help="outages and waits as long as the scenarios name them: an hour")
 
 
 @pytest.fixture
@@ -43,6 +45,16 @@ def seen(request):
     texts = []
     request.node.seen = texts
     return texts.append
+
+
+@pytest.fixture
+def waits(request):
+    full = request.config.getoption("--full")
+
+    def choose(named, shortened):
+        request.node.shortened = not full
+        return named if full else shortened
+    return choose
 
 
 @pytest.fixture
@@ -74,7 +86,8 @@ def pytest_runtest_makereport(item, call):
     elif report.failed:
         text = "; ".join(filter(None, [text, first_line(call)]))
     row = {"scenario": marker.args[0], "title": marker.args[1], "result": result, "seen": text,
-           "test": item.name, "seconds": round(call.duration, 1)}
+           "test": item.name, "seconds": round(call.duration, 1),
+           "shortened": getattr(item, "shortened", False)}
     path = os.environ.get("NEMOGATE_NEMO_RESULTS")
     if path:
         with open(path, "a") as results:

@@ -34,6 +34,22 @@ def reload(gateway, timeout=5):
         pytest.skip("this nemogate does not reload yet")
 
 
+def order_faults(messages):
+    """(events of a topic that did not arrive in the order of their stream ids, repeats, different
+    events)"""
+    last, faults, repeats, seen = {}, 0, 0, set()
+    for m in messages:
+        stream_id = tuple(map(int, m.user_properties["stream-id"].split("-")))
+        if (m.topic, stream_id) in seen:
+            repeats += 1
+            continue
+        seen.add((m.topic, stream_id))
+        if stream_id < last.get(m.topic, (0, 0)):
+            faults += 1
+        last[m.topic] = stream_id
+    return faults, repeats, len(seen)
+
+
 class Lab:
     def __init__(self, things, site="lab", tools=TOOLS, beside=None, gateway=True, broker=None,
                  subscriber=None, legacy=False, display=False, customize=None, **changes):

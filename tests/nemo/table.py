@@ -32,6 +32,8 @@ def main():
     width = max(80, min(160, shutil.get_terminal_size((120, 0)).columns)) - 2
     for row in all_rows:
         head = f"{row['scenario']:>2} | {row['result']:<7} | {row['title']}"
+        if row.get("shortened"):
+            head += " [shortened; --full waits as long as is written]"
         print(head)
         print(textwrap.fill(row["seen"] or "-", width, initial_indent="   | ",
                             subsequent_indent="   | "))

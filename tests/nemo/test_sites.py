@@ -62,7 +62,7 @@ def test_nothing_crosses(lab, tmp_path, seen):
          f"read, 0 of B; A's forged publish to B: dead letter ({a.dead()[0][1]['dead_reason']})")
 
 
-@scenario(11, "two sites, one broker: A's Redis stands still")
+@scenario(11, "two sites, one broker: A's Redis stands still, and is stopped")
 def test_no_delay(lab, tmp_path, seen):
     a, b = two_labs(lab, tmp_path)
 
@@ -78,10 +78,15 @@ def test_no_delay(lab, tmp_path, seen):
     a.browser.enable(a.tools[0], a.users["bob"], a.project)
     held = a.browser.seconds
     a.redis.resume()
-    wait_until(lambda: a.gateway.running, 1)
+    assert a.redis.terminate() == 0
+    b.browser.disable(b.tools[0])
+    b.wait_state(b.tools[0], "idle")
+    stopped = delay(b, b.tools[0])
+    a.redis.start()
+    assert a.gateway.running
     a.tick()
     a.wait_state(a.tools[0], "in_use", 30)
     assert held < 1.0
-    assert without < 2.0
-    seen(f"B: {with_a * 1000:.0f} ms after the click with A, {without * 1000:.0f} ms without; A's own "
-         f"request {held:.2f} s")
+    assert without < 2.0 and stopped < 2.0
+    seen(f"B: {with_a * 1000:.0f} ms after the click with A, {without * 1000:.0f} ms while A's Redis "
+         f"stands still, {stopped * 1000:.0f} ms while it is stopped; A's own request {held:.2f} s")

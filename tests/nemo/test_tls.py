@@ -1,5 +1,6 @@
 """Scenario 8: TLS with a private authority. The plugins' status keys are on, to see what they say."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -90,5 +91,7 @@ def test_renewed(lab, things, seen):
     lab.wait_state(lab.tools[0], "idle", 20)
     lab.wait_state(lab.tools[1], "in_use", 20)
     lab.wait_settled()
+    events = [json.loads(m.payload)["event"] for m in lab.messages() if m.topic.endswith("/event")]
+    assert sorted(set(events)) == ["disabled", "enabled"] and len(events) >= 3
     assert lab.wrong_states() == []
-    seen("taken up with SIGHUP; all events of the time between arrived")
+    seen("taken up with SIGHUP; 3 of 3 events, one of the time between, arrived")

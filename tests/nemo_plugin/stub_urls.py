@@ -1,10 +1,11 @@
-"""One view that does what NEMO's tool control does: it enables a tool, outside any transaction. And
-NEMO's customization pages, behind the plugin's own, as NEMO includes them."""
+"""Two views that save outside any transaction, as NEMO's do: one enables a tool, one shuts a tool
+down and up again and again. And NEMO's customization pages, behind the plugin's own, as NEMO
+includes them."""
 
 from django.http import HttpResponse
 from django.urls import include, path
 
-from NEMO.models import UsageEvent, User
+from NEMO.models import Tool, UsageEvent, User
 from NEMO.views import customization
 
 
@@ -14,8 +15,17 @@ def enable_tool(request, tool_id):
     return HttpResponse()
 
 
+def save_often(request, tool_id, times):
+    tool = Tool.objects.get(pk=tool_id)
+    for _ in range(times):
+        tool.operational = not tool.operational
+        tool.save()
+    return HttpResponse()
+
+
 urlpatterns = [
     path("enable_tool/<int:tool_id>/", enable_tool),
+    path("save_often/<int:tool_id>/<int:times>/", save_often),
     path("login/", lambda request: HttpResponse("log in"), name="login"),
     path("", include("NEMO_streams.urls")),
     path("customization/<str:key>/", customization.customization, name="customization"),

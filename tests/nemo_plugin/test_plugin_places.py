@@ -120,6 +120,9 @@ def test_sensors(lab):
     assert [(entry.topic, entry.qos, entry.retain) for entry in entries] == [
         (f"sensors/{sensor.pk}/value", "0", "1")]
     assert entries[0].body["value"] == 21.5 and entries[0].body["suffix"] == "\u00b0C"
+    SensorData.objects.create(sensor=sensor, value=float("inf"))  # JSON has no word for it
+    entry, = lab.new()
+    assert entry.body["value"] is None and "Infinity" not in entry.payload
 
 
 def test_private_alerts_never_leave(lab):

@@ -72,6 +72,31 @@ def trickle(connection, ended):
 
 
 @contextmanager
+def between(redis, answer):
+    """A way to Redis on which each answer passes through answer(bytes); None cuts it off."""
+    def serve(connection, ended):
+        with socket.create_connection(("127.0.0.1", redis.port)) as onward:
+            def forward():
+                while data := connection.recv(65536):
+                    onward.sendall(data)
+                onward.shutdown(socket.SHUT_WR)
+
+            threading.Thread(target=quietly, args=(forward,), daemon=True).start()
+            while (data := onward.recv(65536)) and (data := answer(data)) is not None:
+                connection.sendall(data)
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def quietly(work, *arguments):
+        try:
+            work(*arguments)
+        except OSError:
+            pass
+
+    with server(lambda *arguments: quietly(serve, *arguments)) as port:
+        yield {"site": "lab", "redis_url": f"redis://127.0.0.1:{port}/0"}
+
+
+@contextmanager
 def blackhole():
     """A port that answers no SYN: its queue of connections is full."""
     with server(None, backlog=0) as port:
@@ -160,6 +185,38 @@ def test_a_web_request_beside_a_hanging_redis(lab, hurry, settings_of):
     assert models.UsageEvent.objects.filter(tool=tool, end=None).exists()
 
 
+def test_many_saves_in_a_request_share_its_patience(lab, hurry, settings_of, redis):
+    """A Redis that is slow but answers in time fails no call, and 31 saves make 62."""
+    tool, answers = lab.tool(), []
+
+    def slowly(data):
+        answers.append(data)
+        time.sleep(0.06)
+        return data
+
+    with between(redis, slowly) as place, settings_of(place):
+        assert Client().post(f"/save_often/{tool.pk}/31/").status_code == 200
+        assert 0.06 * len(answers) < 0.6  # a request's patience, and what it takes to connect
+        redis_stream.writer(conf.current()).close()
+    lab.tick()
+    assert lab.states_of(lab.new()) == {tool.pk: "down"}
+
+
+def test_a_request_that_has_waited_enough_is_no_outage(lab, monkeypatch, caplog):
+    tool = lab.tool()
+    lab.new()
+    monkeypatch.setattr(redis_stream, "PATIENCE", 0.0)
+    assert Client().post(f"/save_often/{tool.pk}/3/").status_code == 200
+    assert lab.new() == [] and len(caplog.records) == 1
+    writer = redis_stream.writer(conf.current())
+    assert writer.ready() and writer.lost == 0
+    monkeypatch.setattr(redis_stream, "PATIENCE", 10.0)
+    assert Client().post(f"/save_often/{tool.pk}/2/").status_code == 200
+    lab.use(tool)  # outside of any request
+    assert [(entry.body["state"], entry.body["in_use"]) for entry in lab.new("tool.state")] == [
+        ("down", False), ("down", True)]
+
+
 class Clock:
     def __init__(self):
         self.now = 1000.0
@@ -238,6 +295,43 @@ def test_only_one_probe_at_a_time(lab):
     writer.close()
 
 
+class Interrupted(BaseException):
+    """As KeyboardInterrupt, or what a server throws into a request that takes too long."""
+
+
+class InterruptedJob(redis_stream.Job):
+    def __init__(self, work):
+        super().__init__(work)
+        self.done.wait = fail_with(Interrupted())
+
+
+def fail_with(fault):
+    def fail(*_):
+        raise fault
+    return fail
+
+
+@pytest.mark.parametrize("owner, name, fault", [
+    (threading.Thread, "start", fail_with(RuntimeError("can't start new thread"))),
+    (redis_stream, "Job", InterruptedJob)], ids=["no thread", "interrupted"])
+def test_a_probe_that_ends_in_an_exception_is_not_the_last(lab, monkeypatch, owner, name, fault):
+    clock = Clock()
+    writer = redis_stream.Writer(conf.current(), clock=clock)
+    with pytest.raises(redis_stream.Unavailable):
+        writer.call(broken, redis_stream.Budget(5))
+    clock.now += 6
+    rested(writer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fault)
+        with pytest.raises((RuntimeError, Interrupted)):
+            writer.call(lambda client: client.ping(), redis_stream.Budget(5))
+    clock.now += 6
+    rested(writer)
+    assert writer.call(lambda client: client.ping(), redis_stream.Budget(5)) is True
+    writer.close()
+
+
 def test_all_callers_of_a_hanging_link_go_on(lab):
     writer = redis_stream.Writer(conf.current())
     go_on = threading.Event()
@@ -292,6 +386,30 @@ def test_an_idle_connection_that_redis_closed_costs_nothing(lab):
     lab.use(tool)
     assert lab.states_of(lab.new()) == {tool.pk: "in_use"}
     assert redis_stream.writer(conf.current()).closed_until is None
+
+
+def test_an_answer_that_is_lost_doubles_nothing(lab, settings_of, redis):
+    """The entries are written, but the connection ends before Redis can say so: they are tried once
+    more on a new one."""
+    tool = lab.tool()
+    lab.new()
+    written = []
+
+    def cut(data):
+        if not written and lab.redis.xlen(lab.events) > before:
+            written.append(True)
+            return None
+        return data
+
+    before = lab.redis.xlen(lab.events)
+    with between(redis, cut) as place, settings_of(place):
+        lab.use(tool)
+        redis_stream.writer(conf.current()).close()
+    entries = lab.new()
+    assert written and lab.words(entries) == [(tool.pk, "enabled")]
+    assert len([entry for entry in entries if entry.type == "tool.state"]) == 1
+    lab.tick()
+    assert lab.new() == []
 
 
 def test_a_refused_command_is_a_failure_in_words(lab, caplog):

@@ -154,6 +154,8 @@ WRONG = [
     ("broker_ca", "-----BEGIN CERTIFICATE-----\nAAAA", "holds no certificate"),
     ("broker_ca", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "private key"),
     ("broker_ca", "x" * 70000, "64 KiB"),
+    ("broker_ca", "-----BEGIN A-----" * 3800, "more than 100"),
+    ("display_prefix", "a\x00b", "must be a topic"),
     ("names", "everything", "must be one of"),
     ("display_zone", "Mars/Olympus", "is not a time zone"),
     ("display_prefix", "a/#", "must be a topic"),

@@ -109,6 +109,14 @@ def test_dead_letters(lab, say):
     assert len(report.letters[0]["reason"]) < 450
 
 
+def test_nothing_reaches_the_terminal_but_letters(say):
+    """nemo_streams_check writes to it what others have written into Redis."""
+    report = say(last_error="a\x1b]52;c;eA==\x07b\x9bc\u202ed\n\te", broker="\x1b[2Jx")
+    text = str(report.as_json())
+    assert all(letter.isprintable() for _, line in report.lines for letter in line)
+    assert "\\x1b" not in text and one(report, "a ]52;c;eA== b c d  e") == "warning"
+
+
 def test_rights_that_are_missing_are_said(lab, say):
     client = lab.server.client(decode_responses=False)
     client.execute_command("ACL", "SETUSER", "default", "-hgetall", "-xrevrange", "-xlen")
@@ -250,6 +258,18 @@ def test_not_more_often_than_every_two_seconds(admin, press, monkeypatch):  # no
         answer = admin.post(TEST, {"broker_url": url}).json()
         assert not answer["ok"] and "every 2 seconds" in answer["text"]
     assert not tried and not broker_test.busy.locked()
+
+
+@pytest.mark.parametrize("owner, name", [(threading.Thread, "start"), (cache, "add")],
+                         ids=["no thread", "no cache"])
+def test_a_test_that_cannot_begin_is_not_the_last(press, monkeypatch, owner, name):  # noqa: F811
+    def fail(*_, **__):
+        raise RuntimeError("not today")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(owner, name, fail)
+        press("mqtt://localhost:1")
+    assert "refused" in press("mqtt://localhost:1")["text"]
 
 
 def test_nothing_is_sent_before_the_certificate_is_right(press, certs):  # noqa: F811

@@ -1,8 +1,12 @@
 """Snapshot, tick and check."""
 
+import json
 import time
+from datetime import timedelta
 
+import pytest
 from django.apps import apps
+from django.utils import timezone
 
 from NEMO import models
 from NEMO_sensors.models import Sensor
@@ -61,6 +65,27 @@ def test_tick_after_a_loss_of_redis_sends_states_but_no_old_events(lab):
     assert lab.states_of(entries)[tools[0].pk] == "in_use" and lab.words(entries) == []
 
 
+def test_a_save_after_a_loss_of_redis_is_no_old_event_either(lab):
+    """An old charge is validated on a tool that has been in use, or down, for an hour."""
+    lab.choose(legacy="enabled")
+    used, down = lab.tool(), lab.tool()
+    for tool in (used, down):
+        lab.end(lab.use(tool))
+    hour = timezone.now() - timedelta(hours=1)
+    lab.use(used, start=hour)
+    down.operational = False
+    down.save()
+    models.UnplannedOutage.objects.update(start=hour)
+    lab.redis.flushall()
+    lab.seen = "0"
+    for usage in models.UsageEvent.objects.filter(has_ended__gt=0):
+        usage.validated = True
+        usage.save()
+    entries = lab.new()
+    assert lab.states_of(entries) == {used.pk: "in_use", down.pk: "down"}
+    assert not [entry for entry in entries if entry.retain == "0"]
+
+
 def test_tick_sees_what_update_and_raw_deletion_did(lab):
     tools = furnish(lab)
     lab.new()
@@ -82,6 +107,35 @@ def test_snapshot_survives_nonsense_among_the_marks(lab):
     lab.redis.hset(lab.states, f"tool/{models.Tool.objects.first().pk}", "[1, 2")
     lab.snapshot()
     lab.tick()
+
+
+def test_nonsense_names_among_the_marks_harm_no_tool(lab):
+    """Each is almost the key of a tool; none may stand for one, or stop the others."""
+    tool = furnish(lab)[1]
+    lab.new()
+    for name in (f"0{tool.pk}", "\u00b2", "\u0663", "9" * 30, "9" * 5000):
+        lab.redis.hset(lab.states, f"tool/{name}", "{}")
+    lab.redis.hset(lab.states, b"tool/\xff", "{}")
+    lab.tick()
+    assert lab.new() == []
+    tool.operational = False
+    tool.save()
+    lab.snapshot()
+    assert not [entry for entry in lab.new() if entry.payload == ""]
+
+
+@pytest.mark.parametrize("nonsense", [
+    {"facts": []}, {"facts": None}, {"facts": {"usage": "x"}}, {"facts": {"usage": [1]}},
+    {"facts": {"usage": 10 ** 30}}, {"facts": {"usage": True}}, {"abs": [[1]]}, {"abs": 5},
+    {"topics": []}])
+def test_a_mark_that_is_nonsense_is_made_anew(lab, nonsense):
+    tools = furnish(lab)
+    good = lab.redis.hget(lab.states, f"tool/{tools[1].pk}")
+    lab.redis.hset(lab.states, f"tool/{tools[1].pk}", json.dumps({**json.loads(good), **nonsense}))
+    lab.new()
+    lab.tick()
+    assert {entry.body["tool_id"] for entry in lab.new()} == {tools[1].pk}
+    assert lab.redis.hget(lab.states, f"tool/{tools[1].pk}") == good
 
 
 def test_more_objects_than_one_batch(lab, monkeypatch):
@@ -145,3 +199,16 @@ def test_uninstalled_sensors_are_cleared(lab, monkeypatch):
     lab.tick()
     assert [(entry.topic, entry.payload) for entry in lab.new()] == [
         (f"sensors/{sensor.pk}/value", "")]
+
+
+def test_a_save_makes_few_queries(lab, django_queries):
+    """A request waits for them: of a tool with a child, a user, a problem and a reservation."""
+    furnish(lab)
+    tool = lab.tool()
+    lab.tool(parent=tool)
+    lab.use(tool)
+    tool.operational = False
+    with django_queries() as queries:
+        tool.save()
+    own = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    assert len(own) <= 10, own

@@ -39,6 +39,9 @@ def test_cut(given, limit, wanted):
 @pytest.mark.parametrize("given, wanted", [
     ("Ren\u00e9 M\u00fcller", "Rene Muller"), ("Stra\u00dfe \u00d8 \u0141\u00f3d\u017a",
                                                "Strasse O Lodz"),
+    ("10 \u00b5m \u03bc-PG", "10 um u-PG"), ("Sa\u0127\u0127a", "Sahha"),
+    ("M\u00fcller\u2010L\u00fcdenscheidt", "Muller-Ludenscheidt"),
+    ("\u201cx\u201d \u2014 \u2018y\u2019", "\"x\" - 'y'"),
     ("\u674e \u5c0f\u9f99", ""), ("a\u2019b \U0001f600", "a'b"), ("\uff21\u2460", "A1")])
 def test_fold(given, wanted):
     assert text.fold(given) == wanted
@@ -161,6 +164,8 @@ def test_every_default_passes_its_check():
     ("streams_display_zone", "Asia/Kolkata", "display_zone", "Asia/Kolkata"),
     ("streams_display_prefix", "a/+/b", "display_prefix", "nemo/esp32"),
     ("streams_display_prefix", "$SYS", "display_prefix", "nemo/esp32"),
+    ("streams_display_prefix", "a\x00b", "display_prefix", "nemo/esp32"),
+    ("streams_display_prefix", "a\x9bb", "display_prefix", "nemo/esp32"),
     ("streams_display_prefix", "floor/2", "display_prefix", "floor/2"),
     ("streams_display", "enabled", "display", True), ("streams_display", "on", "display", False),
     ("streams_tool_states", "disabled", "tool_states", False)])
@@ -189,7 +194,8 @@ def test_settings_that_are_right(more, fields):
     (None, "missing"), ([], "missing"), ({}, "site"), ({**GOOD, "site": "Lab"}, "site"),
     ({**GOOD, "site": 5}, "site"), ({**GOOD, "redis_url": "http://x"}, "redis://"),
     ({**GOOD, "redis_url": "redis://x:port/0"}, "URL"), ({**GOOD, "redis_url": "redis://"}, "host"),
-    ({**GOOD, "redis_url": "redis://x/abc"}, "database"), ({**GOOD, "url": "x"}, "unknown"),
+    ({**GOOD, "redis_url": "redis://x/abc"}, "database"),
+    ({**GOOD, "redis_url": "redis://x/\u00b2"}, "database"), ({**GOOD, "url": "x"}, "unknown"),
     ({**GOOD, "maxlen": "100"}, "maxlen"), ({**GOOD, "maxlen": True}, "maxlen"),
     ({**GOOD, "password": "a", "password_file": "/b"}, "exclude"),
     ({**GOOD, "password_file": "b"}, "absolute"), ({**GOOD, "ca_file": "/a"}, "rediss://"),

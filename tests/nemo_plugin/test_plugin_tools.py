@@ -202,6 +202,21 @@ def test_tasks_are_summed_up_and_cut(lab):
     assert lab.new("tool.tasks")[-1].body["count"] == 0
 
 
+def test_long_texts_of_problems_do_not_hold_up_the_state(lab):
+    tool = lab.tool()
+    lab.choose(text_limit="5000")
+    for _ in range(20):
+        models.Task.objects.create(tool=tool, urgency=1, force_shutdown=False, safety_hazard=False,
+                                   problem_description="\u674e" * 6000)
+    lab.new()
+    lab.use(tool)
+    lab.tick()
+    assert state(lab, tool)["state"] == "in_use"
+    summary = [json.loads(fields["payload"]) for _, fields in lab.redis.xrange(lab.events)
+               if fields["type"] == "tool.tasks"][-1]
+    assert summary["count"] == 20 and 1 < len(summary["tasks"]) < 20
+
+
 def test_next_reservation(lab):
     tool = lab.tool()
     models.Reservation.objects.create(tool=tool, user=lab.user(), start=NOW() + 2 * HOUR,
@@ -260,6 +275,16 @@ def test_deleted_tool_that_redis_has_forgotten(lab):
     tool.delete()
     assert {entry.topic for entry in lab.new()} == {f"tools/{pk}/state", f"tools/{pk}/tasks",
                                                    f"tools/{pk}/next"}
+
+
+def test_deleted_tool_with_a_display_that_redis_has_forgotten(lab):
+    lab.choose(display="enabled")
+    tool = lab.tool()
+    lab.redis.delete(lab.states)
+    lab.new()
+    topic = f"nemo/esp32/{tool.pk}/status"
+    tool.delete()
+    assert [(entry.abs, entry.payload) for entry in lab.new(topic)] == [("1", "")]
 
 
 def test_switched_off_outputs_are_cleared_by_the_tick(lab):

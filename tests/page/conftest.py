@@ -1,6 +1,7 @@
 """Fixtures of the monitor page's tests: a headless Chromium, driven by Selenium, and a page in it.
 
 gateway   a mock gateway (mock_gateway.py), started
+labs      makes real servers with a gateway between them (real_lab.py): labs(admin={...}, ...)
 page      what a test does with the browser: open(gateway), text(id), click(id), wait_for(...)
 
 After each test the browser's console must be without errors; a test that makes the gateway fail on
@@ -145,3 +146,18 @@ def gateway():
     gateway = MockGateway("fine").start()
     yield gateway
     gateway.stop()
+
+
+@pytest.fixture
+def labs(tmp_path):
+    from real_lab import Lab
+
+    made = []
+
+    def make(**options):
+        made.append(Lab(str(tmp_path), **options))
+        return made[-1]
+
+    yield make
+    for lab in made:
+        lab.close()

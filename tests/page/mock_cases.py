@@ -11,7 +11,7 @@ TOOLS = ["woollam", "Sputter 2", "SEM Zeiss Ultra 55", "Mask aligner MA6", "RIE 
          "Spin coater", "Profilometer", "Wet bench left", "ALD Savannah", "Wire bonder",
          "Dicing saw", "Raman"]
 CODES = ["redis-down", "broker-down", "broker-refused", "broker-stalled", "certificate-expires",
-         "slot-without-owner", "dead-letters", "stalled", "legacy-bridge-eats", "reload-failed",
+         "entries-refused", "slot-without-owner", "dead-letters", "stalled", "legacy-bridge-eats", "reload-failed",
          "stream-unreadable", "no-streams", "lag-growing", "trim-blocked", "slots-not-running",
          "starting", "draining", "shard-dead"]
 
@@ -236,8 +236,11 @@ CASES = {"fine": fine, "one-site": one_site, "broker-down": broker_down, "redis-
 def one_reason(code):
     """All is well but this; with all members that the code may bring."""
     given = {"broker": "lab-b", "text": "engine's words"}
-    given.update({"certificate-expires": {"expires": now() + 5 * 86_400_000 + MINUTE},
-                  "slot-without-owner": {"slot": 3}, "slots-not-running": {"count": 2}, "dead-letters": {"count": 4},
+    given.update({"certificate-expires": {"certificate": "broker",
+                                          "expires": now() + 5 * 86_400_000 - MINUTE},
+                  "entries-refused": {"site": "lab", "count": 2},
+                  "slot-without-owner": {"slot": 3}, "slots-not-running": {"count": 2},
+                  "dead-letters": {"count": 4},
                   "lag-growing": {"count": 318}, "stream-unreadable": {"site": "lab"},
                   "legacy-bridge-eats": {"site": "lab"}, "trim-blocked": {"site": "lab"}}
                  .get(code, {}))

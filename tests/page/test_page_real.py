@@ -1,91 +1,21 @@
 """The monitor page on a real gateway between a real Redis and a real broker: an event written to Redis
 is seen, a broker that stops is told of, a dead letter is sent again, a restart is survived."""
 
-import json
 import os
-import time
 
 import mock_cases
-import pytest
+from page_steps import NETWORK, feed_delays
+from real_lab import needs_gateway
 
-STREAM = "nemo:{lab}:events"
-REFUSED = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET",
-           "ERR_EMPTY_RESPONSE"]
-
-pytestmark = pytest.mark.skipif(not os.environ.get("NEMOGATE_BINARY"),
-                                reason="NEMOGATE_BINARY names no gateway")
-
-
-class Lab:
-    """Redis, a broker and the gateway with its page."""
-
-    def __init__(self, tmp, acl=None, **admin):
-        from harness import Gateway, Mosquitto, RedisServer
-        from harness.gateway import gateway_config
-        from harness.process import free_port
-
-        self.redis = RedisServer(tmp).start()
-        self.broker = Mosquitto(tmp, acl=acl).start()
-        self.port = free_port()
-        config = gateway_config(self.redis, self.broker, delivery={"max_payload": "4KiB"},
-                                admin={"listen": f"127.0.0.1:{self.port}", **admin})
-        self.gateway = Gateway(tmp, config).start()
-        self.client = self.redis.client()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}/"
-
-    def write(self, topic, payload, stream=STREAM, **fields):
-        body = payload if isinstance(payload, str) else json.dumps(payload)
-        return self.client.xadd(stream, {"topic": topic, "payload": body, **fields})
-
-    def tool(self, number, state, user=None, **fields):
-        body = mock_cases.tool_state("lab", number, state, user, 0)
-        self.write(f"tools/{number}/state", body, key=f"tool/{number}", type="tool.state",
-                   retain="1", **fields)
-
-    def event(self, word, number, user):
-        _, body, _ = mock_cases.tool_event(word, number, user)
-        self.write(f"tools/{number}/event", body, key=f"tool/{number}", type=f"tool.{word}")
-
-    def others(self):
-        """Events of other keys, while the block lasts."""
-        from harness.events import Producer
-
-        return Producer(self.redis, STREAM, keys=10).background(rate=50)
-
-    def close(self):
-        for one in (self.gateway, self.broker, self.redis):
-            one.close()
-
-
-@pytest.fixture
-def labs(tmp_path):
-    made = []
-
-    def make(**options):
-        made.append(Lab(str(tmp_path), **options))
-        return made[-1]
-
-    yield make
-    for lab in made:
-        lab.close()
+pytestmark = needs_gateway
 
 
 def test_event_is_seen_within_a_second(page, labs):
     """From XADD to the page; the quickest of three, as the machine may be busy."""
     lab = labs()
     page.open(lab)
-    page.js("""window.seen = [];
-        new MutationObserver(() => window.seen.push(Date.now()))
-            .observe(document.getElementById('feed-list'), {childList: true});""")
-    delays = []
+    delays = feed_delays(page, lambda i: lab.event("enabled", i, "René Müller"))
     for i in range(3):
-        sent = time.time() * 1000
-        lab.event("enabled", i, "René Müller")
-        page.wait_for("return window.seen.length > arguments[0]", i)
-        delays.append(page.js("return window.seen[arguments[0]]", i) - sent)
         page.wait_feed(f"René Müller enabled {mock_cases.TOOLS[i]}")
     assert min(delays) < 1000, delays
     page.wait_text("hero-text", "The site is connected; the last event arrived ")
@@ -131,7 +61,8 @@ def test_redis_stops_and_the_sentence_changes(page, labs):
 
 def test_dead_letter_is_replayed(page, labs):
     """Refused by the broker's rules; once they are mended, sent again from the page."""
-    lab = labs(write=True, acl="topic write nemo/lab/tools/#\ntopic write nemogate/#")
+    lab = labs(admin={"write": True},
+               broker={"acl": "topic write nemo/lab/tools/#\ntopic write nemogate/#"})
     page.open(lab)
     lab.write("secret/1", "hello", key="secret")
     with lab.others():  # or nemogate would take the refusals for the broker's state, and wait
@@ -162,7 +93,7 @@ def test_without_write_the_page_only_shows(page, labs):
 
 
 def test_restart_of_the_gateway_is_survived(page, labs):
-    page.expected += REFUSED
+    page.expected += NETWORK
     lab = labs()
     page.open(lab)
     lab.tool(0, "in_use", "René Müller")
@@ -180,7 +111,7 @@ def test_token_of_the_real_gateway(page, labs, tmp_path):
     token = tmp_path / "token"
     token.write_text("a-token-of-sufficient-length\n", encoding="utf-8")
     token.chmod(0o600)
-    lab = labs(token_file=str(token))
+    lab = labs(admin={"token_file": str(token)})
     page.open(lab, ready=False)
     page.wait_for("return document.getElementById('token').open")
     page.find("#token-input").send_keys("a-token-of-sufficient-length\n")

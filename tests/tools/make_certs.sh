@@ -7,7 +7,9 @@
 #   other-name.crt .key          other.example only; signed by ca
 #   expired.crt .key             localhost, 127.0.0.1, ::1; ended yesterday; signed by ca
 #   not-yet.crt .key             the same names; begins tomorrow; signed by ca
+#   soon.crt .key                the same names; ends in 5 days; signed by ca
 #   client.crt client.key        a client's certificate (CN nemogate); signed by ca
+#   client-soon.crt .key         the same, but ends in 5 days
 #   other-ca.crt other-ca.key    an authority that nobody trusts
 #   stranger.crt stranger.key    a client's certificate; signed by other-ca
 #
@@ -77,7 +79,9 @@ certificate() {
     certificate other-name other.example other_name ca -1 30
     certificate expired localhost server ca -30 -1
     certificate not-yet localhost server ca +1 30
+    certificate soon localhost server ca -1 5
     certificate client nemogate client ca -1 30
+    certificate client-soon nemogate client ca -1 5
     certificate stranger nemogate client other-ca -1 30
 } >openssl.log 2>&1 || { cat openssl.log >&2; exit 1; }
 rm -r issued openssl.cnf openssl.log

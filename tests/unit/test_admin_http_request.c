@@ -4,6 +4,7 @@
 #include "core/admin_http_private.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct http_reading reading;
@@ -33,6 +34,28 @@ Test(admin_http_request, a_request)
     cr_expect(bytes_equal(reading.request.body, bytes_of("body")));
     cr_expect_eq(used, strlen(text) - 4);
     cr_expect_not(reading.close);
+}
+
+static bool takes_gzip(const char *accept)
+{
+    char text[256];
+    snprintf(text, sizeof text, "GET / HTTP/1.1\r\n" HOST "%s\r\n", accept);
+    cr_assert_eq(read_text(text), HTTP_COMPLETE);
+    return reading.request.accepts_gzip;
+}
+
+Test(admin_http_request, accepts_gzip)
+{
+    cr_expect(takes_gzip("Accept-Encoding: gzip\r\n"));
+    cr_expect(takes_gzip("Accept-Encoding: gzip, deflate, br, zstd\r\n"));
+    cr_expect(takes_gzip("accept-encoding: br;q=1.0 ,\tGZip;q=0.8, *;q=0.1\r\n"));
+    cr_expect(takes_gzip("Accept-Encoding: identity;q=0,gzip ; q=0.001\r\n"));
+    cr_expect_not(takes_gzip(""));
+    cr_expect_not(takes_gzip("Accept-Encoding:\r\n"));
+    cr_expect_not(takes_gzip("Accept-Encoding: *\r\n"));
+    cr_expect_not(takes_gzip("Accept-Encoding: br, gzipped, xgzip, identity\r\n"));
+    cr_expect_not(takes_gzip("Accept-Encoding: gzip;q=0\r\n"));
+    cr_expect_not(takes_gzip("Accept-Encoding: br, gzip ; Q=0.000, *;q=1\r\n"));
 }
 
 Test(admin_http_request, every_beginning_of_it_is_incomplete)

@@ -54,6 +54,19 @@ Test(config_check, certificate_and_key_go_together)
     expect("redis: {url: \"rediss://h\", tls: {cert_file: /c, key_file: /k}}\n" BROKER, NULL);
 }
 
+Test(config_check, tls_of_the_admin_server)
+{
+    expect(BROKER "admin: {tls: {cert_file: /c}}\n",
+           ":3:26: admin.tls.cert_file: a certificate needs its key; key_file is expected, too");
+    expect(BROKER "admin: {tls: {key_file: /k}}\n",
+           ":3:25: admin.tls.key_file: a key needs its certificate; cert_file is expected, too");
+    expect(BROKER "admin: {tls: {ca_file: /a}}\n",
+           ":3:24: admin.tls.ca_file: clients show certificates to a server with TLS only; "
+           "cert_file and key_file are expected, too");
+    expect(BROKER "admin: {tls: {cert_file: /c, key_file: /k, ca_file: /a}}\n", NULL);
+    expect(BROKER "admin: {tls: {cert_file: /c, key_file: /k, server_name: h}}\n", "server_name");
+}
+
 Test(config_check, tls_needs_an_url_with_tls)
 {
     expect("redis: {tls: {server_name: h}}\n" BROKER,

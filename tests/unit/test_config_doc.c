@@ -150,6 +150,7 @@ Test(config_doc, every_commented_key_of_the_sample_is_good)
     strcpy(secure, sample);
     replace(secure, "#  url: redis://", "  url: rediss://");
     replace(secure, "url: mqtt://", "url: mqtts://");
+    replace(secure, "#  tls:", "  tls:"); /* of redis, and of admin */
     replace(secure, "#  tls:", "  tls:");
     replace(secure, "#    tls:", "    tls:");
     replace(secure, "#    encoding: raw", "    encoding: batch");

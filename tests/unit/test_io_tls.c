@@ -184,6 +184,38 @@ Test(certificate, that_is_not_valid_yet_is_refused)
           "the server's certificate is not valid yet (is this machine's clock right?)");
 }
 
+static void shows(const char *server, bool accepted, uint64_t end)
+{
+    struct tls_peer peer;
+    struct driver driver;
+    tls_peer_start(&peer, server);
+    tls_begin(&driver, &localhost, peer.port);
+    cr_assert_eq(channel_certificate_end(driver.channel), 0);
+    channel_open(driver.channel, 10000);
+    DRIVE_UNTIL(&driver, driver.closed == 1 || driver.opened == 1);
+    cr_assert_eq(driver.opened, accepted);
+    cr_assert_eq(channel_certificate_end(driver.channel), end);
+    channel_close(driver.channel);
+    cr_assert_eq(channel_certificate_end(driver.channel), end, "it outlasts the connection");
+    driver_end(&driver);
+    tls_peer_stop(&peer);
+}
+
+Test(certificate, says_when_it_ends)
+{
+    uint64_t good = tls_file_certificate_end(CERT("server.crt"));
+    uint64_t expired = tls_file_certificate_end(CERT("expired.crt"));
+    uint64_t now = (uint64_t)time(NULL);
+    cr_assert(good > now + 29 * 86400 && good <= now + 30 * 86400);
+    cr_assert(expired < now - 86000 && expired > now - 90000);
+    cr_assert_eq(tls_file_certificate_end(CERT("no-such.crt")), 0);
+    cr_assert_eq(tls_file_certificate_end(CERT("server.key")), 0);
+    shows(SERVER, true, good);
+    shows(SERVER "-tls1_2", true, good);
+    shows("-cert " CERT("expired.crt") " -key " CERT("expired.key"), false, expired);
+    shows("-tls1_2 -cert " CERT("expired.crt") " -key " CERT("expired.key"), false, expired);
+}
+
 /* SNI: the server has another certificate for localhost than for everybody else. */
 Test(certificate, is_asked_for_by_name)
 {
@@ -349,6 +381,12 @@ Test(session, is_resumed_with_1_2_by_ticket_and_by_id)
             "TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305 resumed");
     resumes(SERVER "-www -tls1_2 -no_ticket", "TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305",
             "TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305 resumed");
+}
+
+Test(session, is_not_resumed_where_the_certificate_is_about_to_be_renewed)
+{
+    resumes("-www -cert " CERT("soon.crt") " -key " CERT("soon.key"),
+            "TLSv1.3 TLS13-CHACHA20-POLY1305-SHA256", "TLSv1.3 TLS13-CHACHA20-POLY1305-SHA256");
 }
 
 Test(session, is_not_missed_where_the_server_keeps_none)

@@ -47,7 +47,7 @@ Test(json, texts_are_escaped)
 {
     expect(BYTES(""), "\"\"");
     expect(BYTES("a\"b\\c/"), "\"a\\\"b\\\\c/\"");
-    expect(BYTES("\n\t\x01\x7f"), "\"\\u000a\\u0009\\u0001\\u007f\"");
+    expect(BYTES("\n\t\x01\x7f"), "\"\\n\\u0009\\u0001\\u007f\"");
     expect(BYTES("\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80"),
            "\"\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80\"");
     expect(BYTES("a\xff\xc3"), "\"a\xef\xbf\xbd\xef\xbf\xbd\"");

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "codec/bytes.h"
@@ -244,4 +245,44 @@ Test(log, limit_at_time_zero)
     cr_expect_not(log_limit_pass(&limit, 999, 1000, &held_back));
     cr_expect(log_limit_pass(&limit, 1001, 1000, &held_back));
     cr_expect_eq(held_back, 2);
+}
+
+/* ---- the journal --------------------------------------------------------------------------- */
+
+Test(log, a_stream_is_known_by_device_and_inode)
+{
+    struct stat status;
+    char stream[64];
+    cr_assert_eq(fstat(ends[1], &status), 0);
+    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    cr_assert(log_is_journal(ends[1], stream));
+    strcat(stream, "0");
+    cr_assert_not(log_is_journal(ends[1], stream));
+    cr_assert_not(log_is_journal(ends[1], ""));
+    cr_assert_not(log_is_journal(ends[1], NULL));
+    cr_assert_not(log_is_journal(-1, stream));
+}
+
+Test(log, lines_for_the_journal_begin_with_their_priority)
+{
+    static const struct {
+        enum log_level level;
+        enum log_format format;
+        const char *begin;
+    } cases[] = {
+        {LOG_DEBUG, LOG_LOGFMT, "<7>ts=2"},      {LOG_INFO, LOG_LOGFMT, "<6>ts=2"},
+        {LOG_WARNING, LOG_LOGFMT, "<4>ts=2"},    {LOG_ERROR, LOG_LOGFMT, "<3>ts=2"},
+        {LOG_ERROR, LOG_JSON, "<3>{\"ts\":\"2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct log root = log_root(ends[1], LOG_DEBUG, cases[i].format);
+        root.journal = true;
+        struct log child = log_child(&root, LOG_INT("shard", 1));
+        char text[512];
+        log_emit(&child, cases[i].level, "words", NULL, 0);
+        ssize_t got = read(ends[0], text, sizeof text - 1);
+        cr_assert_gt(got, 0);
+        text[got] = '\0';
+        cr_assert_eq(strncmp(text, cases[i].begin, strlen(cases[i].begin)), 0, "%s", text);
+    }
 }

@@ -107,7 +107,8 @@ Test(metrics, the_reference_has_every_metric)
 #define METRIC_SITE(field, name, type, help) HAS(name)
 #define METRIC_BROKER(field, name, type, help) HAS(name)
 #define METRIC_PROCESS(field, name, type, help) HAS(name)
-#define METRIC_CODED(field, name, labels, help) HAS(name)
+#define METRIC_SECONDS(field, name, type, help) HAS(name)
+#define METRIC_CODED(field, name, labels, type, help) HAS(name)
 #define METRIC_HISTOGRAM(field, name, labels, help) HAS(name)
 #include "core/metrics.def"
     free(text);

@@ -32,7 +32,10 @@ static void accepted(const struct tls_settings *settings)
 
 static struct tls_settings client(const char *cert_file, const char *key_file)
 {
-    return (struct tls_settings){CERT("ca.crt"), cert_file, key_file, "localhost"};
+    return (struct tls_settings){.ca_file = CERT("ca.crt"),
+                                 .cert_file = cert_file,
+                                 .key_file = key_file,
+                                 .server_name = "localhost"};
 }
 
 Test(tls_context, takes_good_files)

@@ -20,10 +20,11 @@ class StreamsConfig(AppConfig):
         if {"migrate", "makemigrations"} & set(sys.argv[1:2]):
             return
         self.check_dependencies()
-        from . import checks, conf, signals
+        from . import checks, conf, redis_stream, signals
 
         checks.register()
         conf.forget_on_change()
+        redis_stream.follow_requests()
         for problem in conf.load()[1]:
             logger.error("NEMO_STREAMS in settings.py: %s; nothing is published", problem)
         signals.connect()

@@ -14,6 +14,7 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?")
 REFERENCE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 CA_LIMIT = 64 * 1024
+BLOCKS = 100
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def certificates(value):
         return ""
     if len(value) > CA_LIMIT:
         raise ValueError(f"must be at most {CA_LIMIT // 1024} KiB")
+    if value.count("-----BEGIN ") > BLOCKS:  # also keeps the search below from taking seconds
+        raise ValueError(f"holds more than {BLOCKS} certificates")
     blocks = list(BLOCK.finditer(value))
     if any("PRIVATE KEY" in block[1] for block in blocks) or "PRIVATE KEY-----" in value:
         raise ValueError("holds a private key, which nobody but its owner may have; paste only the "

@@ -95,7 +95,7 @@ def read_url(url, values, problems):
     else:
         problems.append("redis_url must begin with redis://, rediss:// or unix://")
         return
-    if not db.isdigit():
+    if not re.fullmatch("[0-9]{1,9}", db):
         problems.append("the database in redis_url is not a number: redis://HOST:PORT/0")
     else:
         values["db"] = int(db)

@@ -63,9 +63,12 @@ def fit(made, room):
     return entries.compact(made)
 
 
+def topic(id, choice):
+    return f"{choice.display_prefix}/{id}/status"
+
+
 def message(tool, choice):
-    topic = f"{choice.display_prefix}/{tool.id}/status"
-    made = body(tool, choice)
-    payload = fit(made, PACKET - OVERHEAD - len(topic.encode()))
-    return entries.Message(topic, "display.status", payload, retain=True, absolute=True,
+    place, made = topic(tool.id, choice), body(tool, choice)
+    payload = fit(made, PACKET - OVERHEAD - len(place.encode()))
+    return entries.Message(place, "display.status", payload, retain=True, absolute=True,
                            digest=entries.digest(made))

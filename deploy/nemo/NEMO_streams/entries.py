@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 PAYLOAD_LIMIT = 64 * 1024
+ROOM = 48 * 1024  # bytes of a list within a payload
 
 
 class TooLarge(ValueError):
@@ -17,6 +18,17 @@ class TooLarge(ValueError):
 def compact(body):
     """A lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def fitting(items):
+    """As many of the items, from the first on, as a payload has room for."""
+    found, room = [], ROOM
+    for item in items:
+        room -= len(compact(item))
+        if room < 0:
+            break
+        found.append(item)
+    return found
 
 
 @dataclass

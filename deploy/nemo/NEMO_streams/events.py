@@ -2,19 +2,23 @@
 present one. They come from the states, not from the rows that were saved, so that a validated old
 charge is no event, and one is sent once whoever notices it first."""
 
+from datetime import timedelta
+
 from . import entries, legacy
 from .text import iso, person
 
 EXPIRY = 3600  # seconds after which an event is no news any more
+FIRST = timedelta(minutes=1)  # age of a use that begins while nobody knows what was before
 
 
 def between(before, made, choice, site, assume):
-    """Messages. before: facts of the last state, None when nobody knows it."""
+    """Messages. before: facts of the last state, None when nobody knows it: at a tool's first use,
+    or when Redis has lost its data. Then, if assume, it was idle, unless its use is an old one."""
     tool = made.subject
     if tool is None:
         return []
     if before is None:
-        if not assume:
+        if not assume or (tool.in_use and tool.usage.start < tool.now - FIRST):
             return []
         before = {"state": "idle" if made.facts["state"] != "down" else "down", "in_use": False}
     found = []

@@ -60,8 +60,10 @@ def look(config):
 
 
 def text(raw, limit=300):
+    """Without control characters, which a terminal would obey."""
     raw = raw or b""
-    return cut(raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw), limit)
+    found = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+    return cut("".join(letter if letter.isprintable() else " " for letter in found), limit)
 
 
 def whole(raw):

@@ -43,7 +43,8 @@ def zone_name(value):
 
 
 def topic_prefix(value):
-    if not re.fullmatch(r"[^\s+#$/][^\s+#/]*(/[^\s+#/]+)*", value) or len(value.encode()) > 40:
+    level = r"[^\s\x00-\x1f\x7f-\x9f+#/]+"
+    if not re.fullmatch(rf"(?!\$){level}(/{level})*", value) or len(value.encode()) > 40:
         raise ValueError("must be a topic such as nemo/esp32: at most 40 bytes, no +, #, blanks or "
                          "outer slashes")
     return value

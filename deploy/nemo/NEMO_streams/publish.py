@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 BATCH = 100  # objects for which one set of queries is made
 
 # KEYS: stream, marks, turns. ARGV: maxlen, object, its turn, its new mark ("": none), then for each
-# entry the number of its fields and values, and these. Returns the number of entries written.
+# entry the number of its fields and values, and these. Returns the number of entries written. It
+# ends the turn: when the answer is lost and the same is sent again, nothing is written twice.
 WRITE = """
 if redis.call('HGET', KEYS[3], ARGV[2]) ~= ARGV[3] then return -1 end
 local at, written = 5, 0
@@ -32,6 +33,7 @@ if ARGV[4] == '' then
 else
     redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
 end
+redis.call('HINCRBY', KEYS[3], ARGV[2], 1)
 return written
 """
 
@@ -56,12 +58,23 @@ def take_turns(config, keys):
 
 
 def read_mark(raw):
-    """{"topics": {topic: digest}, "abs": [topics], "facts": {...}}; {} where nothing is known."""
+    """{"topics": {topic: digest}, "abs": [topics], "facts": {...}}; {} where nothing is known, or
+    what is there is not of this plugin."""
     try:
         mark = json.loads(raw) if raw else {}
-        return mark if isinstance(mark.get("topics"), dict) else {}
-    except (ValueError, AttributeError):
+        return mark if is_mark(mark) else {}
+    except (ValueError, RecursionError):
         return {}
+
+
+def is_mark(found):
+    topics, absolute, facts = map(found.get, ("topics", "abs", "facts")) \
+        if isinstance(found, dict) else (None, None, None)
+    if not (isinstance(topics, dict) and isinstance(absolute, list) and isinstance(facts, dict)):
+        return False
+    usage = facts.get("usage", 0)
+    return type(usage) is int and 0 <= usage < 2 ** 63 and \
+        all(isinstance(topic, str) for topic in absolute)
 
 
 def write(config, changes):
@@ -83,17 +96,16 @@ def answers(pipe):
     return found
 
 
-def messages_for(key, made, mark, force):
+def messages_for(key, made, mark, choice, force):
     """(messages, new mark) of one object; no messages where all is as it was."""
     before = mark.get("topics", {})
     now = {message.topic: message for message in made.messages} if made else {}
     found = [message for topic, message in now.items()
              if force or before.get(topic) != message.digest]
-    gone = set(before) - set(now)
-    absolute = set(mark.get("abs", ()))
+    gone = {topic: topic in mark["abs"] for topic in set(before) - set(now)}
     if made is None and not mark:
-        gone = set(states.topics_of(key))
-    found += [entries.clear(topic, topic in absolute) for topic in sorted(gone)]
+        gone = states.topics_of(key, choice)
+    found += [entries.clear(topic, absolute) for topic, absolute in sorted(gone.items())]
     if made is None or not (now or made.facts):
         return found, {}
     return found, {"topics": {topic: message.digest for topic, message in now.items()},
@@ -103,7 +115,7 @@ def messages_for(key, made, mark, force):
 
 def change_of(key, turn, made, mark, choice, config, force, assume):
     """Arguments of the script, or None where there is nothing to say."""
-    messages, new = messages_for(key, made, mark, force)
+    messages, new = messages_for(key, made, mark, choice, force)
     if made and not force:
         messages += events.between(mark.get("facts"), made, choice, config.site, assume)
     if not messages and new == mark:
@@ -117,20 +129,21 @@ def change_of(key, turn, made, mark, choice, config, force, assume):
 
 def publish(keys, writer=None, patience=None, force=False, assume=False):
     """Looks at the objects and writes what has changed about them; force: all. patience: seconds
-    for Redis, by default those of a request. assume: an object nobody has published before counts
-    as idle, so that its first use is an event. Never raises."""
+    for Redis, by default what the request has left. assume: an object nobody has published before
+    counts as idle, so that its first use is an event. Never raises."""
     outcome = Outcome(objects=len(keys))
     config = conf.current()
     if config is None:
         outcome.error = "NEMO_STREAMS in settings.py is faulty"
         return outcome
     writer = writer or redis_stream.writer(config)
-    budget = redis_stream.Budget(redis_stream.PATIENCE if patience is None else patience)
+    budget = redis_stream.budget(patience)
     for start in range(0, len(keys), BATCH):
         batch = keys[start:start + BATCH]
         try:
             if not writer.ready():
                 raise redis_stream.Unavailable("Redis failed a moment ago")
+            budget.check()
             publish_batch(batch, writer, budget, force, assume, outcome)
         except redis_stream.Unavailable as error:
             outcome.error = str(error)

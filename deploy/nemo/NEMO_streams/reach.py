@@ -2,9 +2,7 @@
 below. Computed after the commit, from the database. A reference is (kind, id); (kind, None) is all
 of a kind, for changes whose reach can no longer be asked, such as that of a deleted resource."""
 
-from django.db.models import Q
-
-from . import states
+from . import state_tools, states
 
 
 def keys_of(references):
@@ -50,9 +48,7 @@ def families(tools):
         return set()
     from NEMO.models import Tool
 
-    roots = {parent or pk for pk, parent in Tool.objects.filter(pk__in=tools)
-             .values_list("pk", "parent_tool_id")}
-    rows = Tool.objects.filter(Q(pk__in=roots) | Q(parent_tool_id__in=roots))
+    rows = Tool.objects.filter(state_tools.in_families_of(tools))
     return {("tool", pk) for pk in rows.values_list("pk", flat=True)}
 
 

@@ -1,21 +1,25 @@
 """The way to Redis. Whatever Redis, its network or the name service does, a caller waits no longer
 than it says: the work is done by a thread of the writer, and a caller that has waited enough goes
-on without it. After a failure nobody tries for REST seconds; then one does. A writer belongs to
-one process: after a fork (gunicorn with preload_app) the child makes its own at its first use."""
+on without it. A request of NEMO has one patience for all that it saves. After a failure nobody
+tries for REST seconds; then one does. A writer belongs to one process: after a fork (gunicorn with
+preload_app) the child makes its own at its first use."""
 
 import logging
 import os
 import queue
 import threading
 import time
+from contextvars import ContextVar
 
 import redis
+from django.core.signals import request_finished, request_started
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 0.25  # seconds that a request of NEMO may wait for Redis, in total
+LEAST = 0.1      # seconds of it that must be left to begin with one more change
 REST = 5.0       # seconds without a try after a failure
 
 
@@ -28,9 +32,45 @@ class Budget:
 
     def __init__(self, seconds):
         self.left = seconds
+        self.told = False
 
     def spend(self, seconds):
         self.left -= seconds
+
+    def check(self):
+        """Raises Unavailable when it is too late to begin with one more change: a wait that is too
+        short would look like a failure of Redis."""
+        if self.left >= LEAST:
+            return
+        if not self.told:
+            self.told = True
+            logger.warning("a request has waited for Redis as long as it may; what else it changes "
+                           "is published by nemo_streams_tick")
+        raise Unavailable("the request has waited for Redis as long as it may")
+
+
+_request = ContextVar("nemo_streams_request", default=None)
+
+
+def request_begins(**_):
+    _request.set(Budget(PATIENCE))
+
+
+def request_ends(**_):
+    _request.set(None)
+
+
+def follow_requests():
+    request_started.connect(request_begins, dispatch_uid="nemo_streams.request_begins")
+    request_finished.connect(request_ends, dispatch_uid="nemo_streams.request_ends")
+
+
+def budget(seconds=None):
+    """Of so many seconds; without a number that of the present request, or outside of requests a
+    request's for each change."""
+    if seconds is not None:
+        return Budget(seconds)
+    return _request.get() or Budget(PATIENCE)
 
 
 def connect(config, timeout):
@@ -144,17 +184,23 @@ class Writer:
 
     def lose(self, count):
         with self.lock:
-            self.lost += count
+            if self.closed_until is not None:
+                self.lost += count
 
     def call(self, work, budget):
         """work(client), in the writer's thread. Raises Unavailable when it fails, or as soon as
         the budget is spent."""
         begun = self.clock()
-        link, job = self.admit(), Job(work)
-        link.jobs.put(job)
-        if link.abandoned:  # between admit and put: nobody may serve it any more
-            job.end(error=Unavailable("the connection was given up"))
-        answered = job.done.wait(max(0.0, budget.left))
+        job = Job(work)
+        link = self.admit()
+        try:
+            link.jobs.put(job)
+            if link.abandoned:  # between admit and put: nobody may serve it any more
+                job.end(error=Unavailable("the connection was given up"))
+            answered = job.done.wait(max(0.0, budget.left))
+        except BaseException:  # the caller is interrupted, and may have been the only one to try
+            self.fail(link, "a caller was interrupted")
+            raise
         budget.spend(self.clock() - begun)
         if not answered:
             raise self.fail(link, "no answer in time")
@@ -171,9 +217,9 @@ class Writer:
                 if self.left_behind is not None and self.left_behind.thread.is_alive():
                     self.closed_until = self.clock() + self.rest
                     raise Unavailable("the last try still hangs")
-                self.probing = True
             if self.link is None:
                 self.link = Link(self.config, self.timeout)
+            self.probing = self.closed_until is not None
             return self.link
 
     def fail(self, link, reason):

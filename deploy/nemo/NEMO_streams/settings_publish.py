@@ -56,8 +56,9 @@ def write(config, turn, values, saved_by):
 
 def tell(writer, saved_by, patience=None):
     """(version, whether it was written). A version of -1: somebody later tells it. Raises
-    Unavailable as writer.call() does, after patience seconds at most: by default a request's."""
-    budget = redis_stream.Budget(redis_stream.PATIENCE if patience is None else patience)
+    Unavailable as writer.call() does, after patience seconds at most: by default what the request
+    has left."""
+    budget = redis_stream.budget(patience)
     turn = writer.call(take_turn(writer.config), budget)
     version, written = writer.call(write(writer.config, turn, broker.read(), saved_by), budget)
     return version, bool(written)

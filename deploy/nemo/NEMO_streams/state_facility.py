@@ -9,8 +9,7 @@ from . import entries
 from .text import cut, iso
 
 CLOSURE_HORIZON = timedelta(days=60)
-ITEMS = 50
-ROOM = 48 * 1024  # bytes of a list; what does not fit is counted in "more"
+ITEMS = 50  # what does not fit is counted in "more"
 
 
 def alerts(context):
@@ -52,12 +51,7 @@ def made(name, context):
     if not context.choice.facility:
         return [],
     found = list(LISTS[name](context))
-    items, room = [], ROOM
-    for item in found[:ITEMS]:
-        room -= len(entries.compact(item))
-        if room < 0:
-            break
-        items.append(item)
+    items = entries.fitting(found[:ITEMS])
     body = context.head(items=items, more=len(found) - len(items))
     return [entries.state(f"facility/{name}", f"facility.{name}", body, context.ts)],
 

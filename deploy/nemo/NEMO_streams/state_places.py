@@ -1,5 +1,6 @@
 """State of areas (how many people, never who), resources, interlocks and sensors."""
 
+import math
 from collections import defaultdict
 
 from django.apps import apps
@@ -117,8 +118,10 @@ def interlocks(ids, context):
 
 def sensors(ids, context):
     def made(sensor):
+        value = sensor.last_value
         body = context.head(
-            sensor_id=sensor.pk, sensor_name=sensor.name, value=sensor.last_value,
+            sensor_id=sensor.pk, sensor_name=sensor.name,
+            value=value if value is not None and math.isfinite(value) else None,  # no NaN in JSON
             label=sensor.data_label or None, prefix=sensor.data_prefix or None,
             suffix=sensor.data_suffix or None, read=iso(sensor.last_read))
         return ([entries.state(f"sensors/{sensor.pk}/value", "sensor.value", body, context.ts,

@@ -13,6 +13,16 @@ URGENCY = {-1: "low", 0: "normal", 1: "high"}
 TASKS_SHOWN = 20
 
 
+def in_families_of(tools):
+    """These tools, their parents, siblings and children: NEMO has no grandchildren."""
+    from NEMO.models import Tool
+
+    tools = list(tools)
+    parents = Tool.objects.filter(pk__in=tools).exclude(parent_tool_id=None).values("parent_tool_id")
+    return (Q(pk__in=tools) | Q(parent_tool_id__in=tools) | Q(pk__in=parents)
+            | Q(parent_tool_id__in=parents))
+
+
 class Picture:
     """What the database says about the families of some tools."""
 
@@ -20,8 +30,6 @@ class Picture:
         from NEMO.models import Reservation, Tool, UsageEvent
 
         self.now = context.now
-        asked = Tool.objects.filter(pk__in=ids).values_list("pk", "parent_tool_id")
-        roots = {parent or pk for pk, parent in asked}
         # has_ended grows with each end of a usage and is indexed with the tool: this finds the last
         # one without reading a tool's whole history.
         ended = UsageEvent.objects.filter(tool_id=OuterRef("pk"), has_ended__gt=0)
@@ -29,15 +37,16 @@ class Picture:
                                             shortened=False, start__gt=self.now)
         self.family = defaultdict(list)
         self.tools = {}
-        for tool in Tool.objects.filter(Q(pk__in=roots) | Q(parent_tool_id__in=roots)).annotate(
+        for tool in Tool.objects.filter(in_families_of(ids)).annotate(
                 last_usage=Subquery(ended.order_by("-has_ended").values("pk")[:1]),
                 next_reservation=Subquery(coming.order_by("start").values("pk")[:1])):
             self.tools[tool.pk] = tool
             self.family[tool.parent_tool_id or tool.pk].append(tool)
+        roots = list(self.family)
         self.read_usages(context)
         self.read_reservations()
-        self.read_outages(list(roots))
-        self.read_tasks(list(roots))
+        self.read_outages(roots)
+        self.read_tasks(roots)
 
     def root_of(self, tool_id):
         return self.tools[tool_id].parent_tool_id or tool_id
@@ -180,14 +189,14 @@ class ToolState:
         limit = context.choice.text_limit
         return context.head(
             tool_id=self.id, tool_name=self.name, count=len(self.tasks),
-            tasks=[{"id": task.pk, "urgency": URGENCY.get(task.urgency, "normal"),
+            tasks=entries.fitting({"id": task.pk, "urgency": URGENCY.get(task.urgency, "normal"),
                     "shutdown": bool(task.force_shutdown),
                     "safety_hazard": bool(task.safety_hazard),
                     "problem": cut(task.problem_description, limit) or None,
                     "status": cut(self.status.get(task.pk), limit) or None,
                     "created": iso(task.creation_time),
                     "estimated_resolution": iso(task.estimated_resolution_time)}
-                   for task in self.tasks[:TASKS_SHOWN]])
+                   for task in self.tasks[:TASKS_SHOWN]))
 
     def next_body(self, context):
         one = self.reservation

@@ -5,6 +5,7 @@ object, its id and how to make it: one that cannot be made does not stop the oth
 
 import logging
 import os
+import re
 import traceback
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,7 @@ from datetime import datetime
 from django.apps import apps
 from django.utils import timezone
 
-from . import state_facility, state_places, state_tools
+from . import display, state_facility, state_places, state_tools
 from .text import iso
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,13 @@ def model(kind):
     return apps.get_model(MODELS[kind])
 
 
-def topics_of(key):
+def topics_of(key, choice):
+    """{topic: whether it is absolute}: what may be retained of an object that nobody remembers."""
     kind, _, name = key.partition("/")
-    return [topic % name for topic in TOPICS[kind]]
+    topics = {topic % name: False for topic in TOPICS[kind]}
+    if kind == "tool" and choice.display:
+        topics[display.topic(name, choice)] = True
+    return topics
 
 
 def all_keys():
@@ -80,8 +85,10 @@ def all_keys():
 
 
 def known(key):
+    """False for what only looks like a key: tool/017 is not tool 17."""
     kind, _, name = key.partition("/")
-    return name in state_facility.LISTS if kind == "facility" else kind in KINDS and name.isdigit()
+    return name in state_facility.LISTS if kind == "facility" else \
+        kind in KINDS and re.fullmatch("[1-9][0-9]{0,17}", name) is not None
 
 
 def compute(keys, marks, choice, site):

@@ -20,7 +20,7 @@ TIMEOUT = 5.0  # seconds for one answer of Redis; nobody's request waits here
 def remembered(config):
     """Objects with a mark."""
     def work(client):
-        return [key.decode() for key in client.hkeys(config.states_key)]
+        return [key.decode("utf-8", "replace") for key in client.hkeys(config.states_key)]
     return work
 
 

@@ -23,7 +23,7 @@ def status(request):
         return JsonResponse(report.as_json())
     try:
         found = redis_stream.writer(config).call(gateway_status.look(config),
-                                                 redis_stream.Budget(redis_stream.PATIENCE))
+                                                 redis_stream.budget())
     except redis_stream.Unavailable as error:
         report.say(gateway_status.DANGER, f"Redis at {config.address} does not answer ({error}). "
                                           "What happens in NEMO now is published later")

@@ -16,6 +16,7 @@ Queues are unlimited unless `extra` says otherwise, so that a slow subscriber lo
 """
 
 import os
+import socket
 import subprocess
 
 from .process import Process, free_port
@@ -74,6 +75,13 @@ class Mosquitto(Process):
 
     def argv(self):
         return ["mosquitto", "-c", self.config_path]
+
+    def launch(self):
+        # Or somebody else's broker would seem to be this one: it ends only after a while.
+        with socket.socket() as s:
+            taken = s.connect_ex(("127.0.0.1", self.port)) == 0
+        assert not taken, f"something listens on port {self.port} already"
+        return super().launch()
 
     def wait_ready(self, timeout=10.0):
         self.wait_listening(self.port, timeout)

@@ -9,6 +9,8 @@
 appendonly=True survives kill() (every write is synced); otherwise a killed Redis comes back empty.
 tls: a folder made by tests/tools/make_certs.sh; TCP is then TLS only, and `args` may add e.g.
 "--tls-auth-clients", "yes". password sets the default user's.
+
+$REDIS_SERVER is the program, by default redis-server: another version is tested by it.
 """
 
 import os
@@ -40,9 +42,9 @@ class RedisServer(Process):
         return f"unix://{self.socket}"
 
     def argv(self):
-        argv = ["redis-server", "--bind", "127.0.0.1", "--dir", self.folder, "--save", "",
-                "--unixsocket", self.socket, "--appendonly", "yes" if self.appendonly else "no",
-                "--appendfsync", "always", "--enable-debug-command", "local"]
+        argv = [os.environ.get("REDIS_SERVER", "redis-server"), "--bind", "127.0.0.1",
+                "--dir", self.folder, "--save", "", "--unixsocket", self.socket,
+                "--appendonly", "yes" if self.appendonly else "no", "--appendfsync", "always"]
         if self.tls:
             tls = str(self.tls)
             argv += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no",

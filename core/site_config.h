@@ -1,0 +1,33 @@
+/*
+ * Settings of sites in the configuration: for each site that has some, and each route that lets it,
+ * a broker and a route of its own, made from those of the file. Here they are judged too, in words
+ * for the admin of the site. When they are applied is not decided here.
+ */
+#ifndef NEMOGATE_CORE_SITE_CONFIG_H
+#define NEMOGATE_CORE_SITE_CONFIG_H
+
+#include "core/config.h"
+#include "core/log.h"
+#include "core/site_settings.h"
+
+#define SITE_ERROR_TEXT 400
+
+/* Puts the set into the configuration, before anyone borrows it; the set is borrowed from then on.
+ * Says in the log what is used. A site whose settings cannot be used (a secret is missing) gets a
+ * route that carries nothing. log may be NULL. false: memory is short. */
+MUST_CHECK bool site_config_apply(struct config *config, const struct site_set *set,
+                                  const struct log *log);
+
+/* Whether the settings could be applied on a route of the file. false: error (SITE_ERROR_TEXT
+ * bytes) says what is wrong and what would be right; it holds no secret. */
+MUST_CHECK bool site_config_judge(const struct config *config, const struct config_route *route,
+                                  const struct site_settings *settings, char *error);
+
+/* The route of a stream that takes this route of the file: itself, or what was made of it. */
+const struct config_route *site_config_route(const struct config *config,
+                                             const struct config_route *route, const char *stream);
+
+/* A site that could be used in the one configuration and cannot in the other; NULL: none. */
+const struct config_route *site_config_worse(const struct config *now, const struct config *next);
+
+#endif
