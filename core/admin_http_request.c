@@ -71,10 +71,13 @@ static enum http_outcome read_length(struct http_reading *reading, const char *v
     return HTTP_COMPLETE;
 }
 
+/* What a header is that has not been given, other than one that is empty. */
+static const char not_given[] = "";
+
 /* A header that matters is given once. */
 static enum http_outcome keep(const char **place, const char *value)
 {
-    if ((*place)[0] != '\0')
+    if (*place != not_given)
         return HTTP_BAD_REQUEST;
     *place = value;
     return HTTP_COMPLETE;
@@ -139,7 +142,7 @@ static enum http_outcome read_header(struct http_reading *reading, char *line, c
 /* The head's lines, each of which ends with CRLF. */
 static enum http_outcome read_head(struct http_reading *reading)
 {
-    const char *length = "";
+    const char *length = not_given;
     char *line = reading->head;
     bool http_1_0 = false;
     enum http_outcome outcome = HTTP_COMPLETE;
@@ -155,7 +158,7 @@ static enum http_outcome read_head(struct http_reading *reading)
     }
     if (outcome == HTTP_COMPLETE && !http_1_0 && reading->request.host[0] == '\0')
         return HTTP_BAD_REQUEST; /* [RFC 9112, 3.2] */
-    if (outcome == HTTP_COMPLETE && length[0] != '\0')
+    if (outcome == HTTP_COMPLETE && length != not_given)
         return read_length(reading, length);
     return outcome;
 }
@@ -171,7 +174,13 @@ enum http_outcome http_read_request(struct bytes input, struct http_reading *rea
         return HTTP_BAD_REQUEST;
     memcpy(reading->head, input.data, length);
     reading->head[length] = '\0';
-    reading->request = (struct http_request){"", "", "", "", "", "", "", false, {NULL, 0}};
+    reading->request = (struct http_request){.method = not_given,
+                                             .path = not_given,
+                                             .query = not_given,
+                                             .host = not_given,
+                                             .authorization = not_given,
+                                             .content_type = not_given,
+                                             .marker = not_given};
     reading->body_length = 0;
     reading->close = reading->expects_continue = false;
     enum http_outcome outcome = read_head(reading);

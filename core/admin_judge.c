@@ -321,7 +321,13 @@ static void judge_sites(struct judgement *j)
 
 /* ---- all of it ----------------------------------------------------------------------------- */
 
-/* Errors first, and what makes unready before what does not; else as they were found. */
+/* A warning of what is to come. */
+static bool is_ahead(const struct admin_reason *reason)
+{
+    return reason->certificate != NULL && reason->level == ADMIN_WARNING;
+}
+
+/* Errors first, and what makes unready before what does not, and what is before what is to come. */
 static int compare_reasons(const void *left, const void *right)
 {
     const struct admin_reason *a = left, *b = right;
@@ -329,6 +335,8 @@ static int compare_reasons(const void *left, const void *right)
         return a->level > b->level ? -1 : 1;
     if (a->unready != b->unready)
         return a->unready ? -1 : 1;
+    if (is_ahead(a) != is_ahead(b))
+        return is_ahead(b) ? -1 : 1;
     return a->since < b->since ? -1 : a->since > b->since;
 }
 

@@ -53,7 +53,7 @@ void admin_socket_keep_open(void)
 
 static bool listens_on(int fd, const char *host, uint16_t port)
 {
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = {0};
     socklen_t size = sizeof name;
     uint8_t expected[16];
     if (getsockname(fd, (struct sockaddr *)&name, &size) != 0)

@@ -14,7 +14,7 @@
 struct fetched {
     struct site_fetch *fetch;
     struct bytes site; /* view of name */
-    char *name;
+    char name[80];
 };
 
 struct site_fetch {
@@ -66,8 +66,6 @@ struct site_settings *site_hash_read(const struct redis_value *reply, struct byt
 
 static void forget_page(struct site_fetch *fetch)
 {
-    for (size_t i = 0; i < fetch->page_count; i++)
-        free(fetch->page[i].name);
     free(fetch->page);
     fetch->page = NULL;
     fetch->page_count = 0;
@@ -110,22 +108,22 @@ static void on_hash(void *context, const struct redis_value *reply)
 }
 
 /* A name that the pattern matches may still be none. */
-static bool add_name(struct site_fetch *fetch, const struct redis_value *v)
+static void add_name(struct site_fetch *fetch, const struct redis_value *v)
 {
-    char name[80], expected[80];
+    struct fetched *fetched = &fetch->page[fetch->page_count];
     struct bytes text = v->type == REDIS_STRING ? v->text : bytes_of("");
     struct bytes site = stream_site(text);
-    snprintf(name, sizeof name, "%.*s", (int)text.length, (const char *)text.data);
+    char expected[sizeof fetched->name];
     snprintf(expected, sizeof expected, "nemo:{%.*s}:gateway:applied", (int)site.length,
              (const char *)site.data);
-    if (site.length == 0 || strcmp(name, expected) != 0)
-        return true;
-    char *copy = strdup(name);
-    if (copy == NULL)
-        return false;
-    fetch->page[fetch->page_count++] =
-        (struct fetched){fetch, {(const uint8_t *)copy + sizeof "nemo:{" - 1, site.length}, copy};
-    return true;
+    snprintf(fetched->name, sizeof fetched->name, "%.*s", (int)text.length,
+             (const char *)text.data);
+    if (site.length == 0 || strcmp(fetched->name, expected) != 0)
+        return;
+    fetched->fetch = fetch;
+    fetched->site =
+        (struct bytes){(const uint8_t *)fetched->name + sizeof "nemo:{" - 1, site.length};
+    fetch->page_count++;
 }
 
 static void take_page(struct site_fetch *fetch, const struct redis_value *reply)
@@ -135,12 +133,12 @@ static void take_page(struct site_fetch *fetch, const struct redis_value *reply)
              (const char *)reply->element->text.data);
     fetch->answers = 0;
     fetch->page = calloc(names->count + 1, sizeof *fetch->page);
-    bool good = fetch->page != NULL;
-    for (const struct redis_value *v = names->element; good && v != NULL; v = v->next)
-        good = add_name(fetch, v);
-    if (!good)
+    if (fetch->page == NULL)
         note_refusal(fetch, bytes_of("memory is short"));
-    if (fetch->page_count == 0) {
+    for (const struct redis_value *v = names->element; fetch->page != NULL && v != NULL;
+         v = v->next)
+        add_name(fetch, v);
+    if (fetch->page == NULL || fetch->page_count == 0) {
         end_page(fetch);
         return;
     }

@@ -101,7 +101,9 @@ static size_t bytes_of_outlet(const struct config *config, bool of_site)
     size_t bytes = config->delivery.inflight_bytes / config->slots;
     if (config->site_broker_count > 0)
         bytes /= 2;
-    return bytes / (of_site ? config->site_broker_count : config_routed_brokers(config));
+    size_t sharing = of_site ? config->site_broker_count : config_routed_brokers(config);
+    assert(sharing > 0); /* a broker that asks is one of them */
+    return bytes / sharing;
 }
 
 static bool open_pool(struct outlet *outlet, struct tls_context *tls, unsigned salt)

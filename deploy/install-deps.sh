@@ -25,7 +25,7 @@ wanted=()
 for set in "$@"; do
     case $set in
     demo) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}") ;;
-    tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev python3-msgpack
+    tests) wanted+=("${build[@]}" "${servers[@]}" "${python[@]}" libcriterion-dev curl python3-msgpack
                     python3-pytest python3-pytest-xdist python3-yaml python3-django prometheus faketime
                     procps util-linux) ;;
     lint) wanted+=("${build[@]}" clang clang-format clang-tidy universal-ctags binutils git

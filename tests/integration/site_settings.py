@@ -60,6 +60,10 @@ class Site:
     def error(self):
         return self.applied.get("error", "")
 
+    def told(self, field):
+        """What the settings page shows of the gateway."""
+        return self.client.hget(self.key, field) or ""
+
     def wait_version(self, version, timeout=30):
         wait_until(lambda: self.version == version, timeout,
                    lambda: f"version {version}; it is {self.applied}")

@@ -2,9 +2,11 @@
 tests/data/batches are those that the C encoder's unit test writes byte for byte; here they are
 compared with what Python's msgpack makes of the same events, and read."""
 
+import importlib.util
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -303,3 +305,21 @@ def test_splitter_acknowledges_only_what_it_has_published(things):
     displays = things.subscriber(far.port)
     splitter.start()
     assert [m.payload for m in displays.wait_messages(50)] == [b"%d" % n for n in range(50)]
+
+
+# ---- as a package ------------------------------------------------------------------------------------
+
+
+def test_pip_installs_the_readers(tmp_path):
+    """As the README says; without an index, so that only this folder can be the source."""
+    if not all(importlib.util.find_spec(module) for module in ("pip", "setuptools", "wheel")):
+        pytest.skip("Debian's python3-pip, python3-setuptools and python3-wheel are not there")
+    folder, target = tmp_path / "python", tmp_path / "target"
+    shutil.copytree(READERS, folder)  # pip leaves its own files beside the sources
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
+                    "--no-build-isolation", "--target", target, folder], check=True, timeout=100)
+    with open(os.path.join(GOLDEN, "full.msgpack"), "rb") as batch:
+        lines = subprocess.run([target / "bin" / "nemogate-batch"], stdin=batch, check=True, timeout=30,
+                               env={**os.environ, "PYTHONPATH": str(target)}, capture_output=True).stdout
+    assert json.loads(lines.splitlines()[0])["topic"]
+    assert (target / "bin" / "nemogate-batch-splitter").exists() and (target / "batch_splitter.py").exists()

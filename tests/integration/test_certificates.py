@@ -68,6 +68,17 @@ def test_of_the_broker(things):
             f"{date}") in done.stdout
 
 
+def test_what_is_stands_before_what_is_to_come(things):
+    redis = things.redis()
+    gateway = things.gateway(config_of(redis, things.mosquitto(tls=things.certs,
+                                                               certificate="soon")))
+    write(redis)
+    wait_until(lambda: reasons(gateway) != [], 20, "it is told")
+    redis.client().xadd("nemo:{lab}:events", {"payload": "without a topic"})
+    wait_until(lambda: [one["code"] for one in status(gateway)["reasons"]] == [
+        "dead-letters", "certificate-expires"], 20, "both, in this order")
+
+
 def test_that_is_good_for_long(things):
     redis = things.redis(tls=things.certs)
     broker = things.mosquitto(tls=things.certs)

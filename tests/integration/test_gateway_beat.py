@@ -1,6 +1,6 @@
 """The hash nemo:{site}:gateway, which a site's NEMO page shows: what it says when all is well and
-when something is wrong, that it ends with its gateway, and that nothing else suffers where it cannot be
-written. What the page makes of it is tests/nemo_plugin/test_plugin_gateway.py."""
+when something is wrong, that it ends with its gateway, and that nothing else suffers where it cannot
+be written. What the page makes of it is tests/nemo_plugin/test_plugin_gateway.py."""
 
 import signal
 import subprocess

@@ -46,6 +46,8 @@ def test_settings_are_applied_in_order(things):
     assert line["site"] == "a" and line["broker"] == "main/a" and line["version"] == "1"
     assert line["login"] == "no" and line["signed"] == "no"
     assert site.applied["broker_url"] == second.url and site.error == ""
+    wait_until(lambda: site.told("settings_version") == "1", 30, "the heartbeat")
+    assert site.told("settings_error") == "" and site.told("broker") == second.url
     assert gateway.terminate(timeout=15) == 0
 
 
@@ -58,6 +60,7 @@ def test_own_is_told_and_the_stream_goes_on(things):
     things.gateway(config_from_site(redis, broker, route_changes={"settings": "own"}))
     Verifier(producer, broker).wait().check(duplicates=0)
     assert site.wait_error(version) == NOT_ALLOWED and site.version == 0
+    wait_until(lambda: site.told("settings_error") == NOT_ALLOWED, 30, "the heartbeat")
     site.wait_done()
     assert len(topics(broker)) == 40 and not topics(other)
     assert not redis.client().exists("nemo:{a}:dead")

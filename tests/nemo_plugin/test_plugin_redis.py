@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -447,6 +448,12 @@ def test_a_child_makes_its_own_connection(lab):
     lab.use(tool)  # the parent's connection was left alone
     assert parent.closed_until is None
     assert redis_stream.writer(conf.current()) is parent
+
+
+def test_nothing_that_redis_py_will_give_up_is_used(lab):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        redis_stream.connect(conf.current(), 5).ping()
 
 
 def test_nothing_is_opened_by_loading(lab):

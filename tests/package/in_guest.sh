@@ -85,7 +85,7 @@ printf 'listener 1884 127.0.0.1\nallow_anonymous true\n' >/etc/mosquitto/conf.d/
 systemctl restart mosquitto
 
 echo "-- installed"
-check "apt installs it" install_package /root/nemogate.deb
+check "apt installs it" install_package /srv/nemogate.deb
 check "the user is there" getent passwd nemogate
 check "the configuration is for root and the service" \
     test "$(stat -c '%a %U:%G' $config)" = "640 root:nemogate"
@@ -134,13 +134,13 @@ check "reload" systemctl reload nemogate
 check_soon "it is active" test "$(systemctl is-active nemogate)" = active
 check "the new topic" event_arrives other/lab/tools/7/state
 check "in the same process" test "$(prop MainPID)" = "$pid"
-cp -p $config /root/good.yaml
+cp -p $config /srv/good.yaml
 echo 'nonsense: 1' >>$config
 check_not "a faulty file fails the reload" systemctl reload nemogate
 check "and says where" bash -c "journalctl -q -u nemogate -p err -o cat | grep -q 'nemogate.yaml:[0-9]*:[0-9]*: '"
 check "it goes on" event_arrives other/lab/tools/7/state
 check "in the same process" test "$(prop MainPID)" = "$pid"
-cp -p /root/good.yaml $config
+cp -p /srv/good.yaml $config
 
 echo "-- watchdog"
 override 'WatchdogSec=3s'
@@ -175,7 +175,7 @@ check "reload" systemctl reload nemogate
 check_soon "it is active" bash -c 'test "$(systemctl is-active nemogate)" = active'
 check_soon "the new topic" event_arrives third/lab/tools/7/state
 check "in the same process" test "$(prop MainPID)" = "$pid"
-cp -p /root/good.yaml $config
+cp -p /srv/good.yaml $config
 no_override
 
 echo "-- a stop that takes longer than the unit allows"
@@ -190,14 +190,14 @@ systemctl stop nemogate
 check "it was let finish" test "$(prop Result)" = success
 check "and said what stays" bash -c 'journalctl -q -u nemogate -o cat | grep msg=.stopped | tail -n 1 | grep -q stays_pending=1'
 kill -CONT "$(systemctl show --value -p MainPID mosquitto)"
-cp -p /root/good.yaml $config
+cp -p /srv/good.yaml $config
 no_override
 systemctl start nemogate
 
 echo "-- upgrade"
 pid=$(prop MainPID)
-check "apt upgrades it" install_package /root/later.deb
-check "without a question about the configuration" cmp $config /root/good.yaml
+check "apt upgrades it" install_package /srv/later.deb
+check "without a question about the configuration" cmp $config /srv/good.yaml
 check "still for root and the service" test "$(stat -c '%a %U:%G' $config)" = "640 root:nemogate"
 check_not "another process runs" test "$(prop MainPID)" = "$pid"
 check "active" systemctl is-active nemogate
@@ -208,9 +208,9 @@ echo "-- removed, and installed again"
 check "remove" apt-get -q -y remove nemogate
 check_not "it does not run" systemctl is-active nemogate
 check_not "no process is left" grep -x nemogate /proc/[0-9]*/comm
-check "the configuration stays" cmp $config /root/good.yaml
-check "install" install_package /root/nemogate.deb
-check "the configuration is the old one" cmp $config /root/good.yaml
+check "the configuration stays" cmp $config /srv/good.yaml
+check "install" install_package /srv/nemogate.deb
+check "the configuration is the old one" cmp $config /srv/good.yaml
 check "it starts" systemctl start nemogate
 check_soon "an event arrives" event_arrives other/lab/tools/7/state
 
@@ -221,8 +221,8 @@ check_not "no process is left" grep -x nemogate /proc/[0-9]*/comm
 check_not "the configuration is gone" test -e $config
 check "somebody's own file is not" test -e /etc/nemogate/password
 check_not "no link of the unit is left" test -L /etc/systemd/system/multi-user.target.wants/nemogate.service
-check "purge again, without that file" bash -c \
-    'rm /etc/nemogate/password && apt-get -q -y install /root/nemogate.deb && apt-get -q -y purge nemogate'
+check "purge again, without such files" bash -c \
+    'rm /etc/nemogate/* && apt-get -q -y install /srv/nemogate.deb && apt-get -q -y purge nemogate'
 check_not "the directory is gone" test -e /etc/nemogate
 check_not "dpkg knows nothing of it" dpkg-query -W nemogate
 

@@ -10,7 +10,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$root/build/package
-guest=$work/root
+guest=
 deb=
 keep=no
 container= # process id of systemd-nspawn
@@ -42,7 +42,7 @@ clean_up() {
         done
         kill -KILL "$container" 2>/dev/null || true
     fi
-    [ "$keep" = yes ] || rm -rf "$guest"
+    [ "$keep" = yes ] || [ -z "$guest" ] || rm -rf "$guest"
 }
 trap clean_up EXIT
 
@@ -73,11 +73,11 @@ make_base() {
         mmdebstrap --quiet --variant=minbase --include="$needs" bookworm "$work/base.tar"
         echo "$needs" >"$work/base.needs"
     fi
-    rm -rf "$guest"
-    mkdir "$guest"
+    guest=$(mktemp -d "$work/root.XXXXXX")
+    chmod 755 "$guest"
     tar -C "$guest" -xf "$work/base.tar"
-    cp "$deb" "$guest/root/nemogate.deb"
-    cp "$work/later.deb" "$root/tests/package/in_guest.sh" "$guest/root/"
+    cp "$deb" "$guest/srv/nemogate.deb"
+    cp "$work/later.deb" "$root/tests/package/in_guest.sh" "$guest/srv/"
 }
 
 leader() { # the container's process 1, as seen from here
@@ -113,4 +113,4 @@ step "a fresh Debian 12"
 make_base
 boot
 step "in it"
-in_guest bash /root/in_guest.sh
+in_guest bash /srv/in_guest.sh

@@ -225,12 +225,23 @@ def many_sites(count=1000):
         topics={"lab-0702": lab_topics("lab-0702")})
 
 
+def certificate():
+    reasons = [reason("certificate-expires", "warning", ago=9 * 1440 * MINUTE, broker="main",
+                      certificate="broker", expires=now() + 7200 * MINUTE,
+                      text="the certificate that the broker shows ends 2026-11-27 09:30 UTC"),
+               reason("entries-refused", "warning", ago=3 * MINUTE, broker="main", site="demo", count=2,
+                      text="the broker's last answer to them: Quota exceeded"),
+               reason("dead-letters", "warning", site="lab", count=1)]
+    return case(status(three_sites(dead_letters=1), [broker("main")], reasons), dead=letters()[:1])
+
+
 def one_site():
     return case(status([site("lab")], [broker("main")]))
 
 
 CASES = {"fine": fine, "one-site": one_site, "broker-down": broker_down, "redis-down": redis_down,
-         "dead-letters": dead_letters, "no-sites": no_sites, "many-sites": many_sites}
+         "dead-letters": dead_letters, "no-sites": no_sites, "many-sites": many_sites,
+         "certificate": certificate}
 
 
 def one_reason(code):

@@ -114,7 +114,7 @@ def axe_source():
 def test_axe_finds_nothing(page, gateway, scheme):
     source = axe_source()
     page.colours(scheme)
-    for case in ("fine", "broker-down", "dead-letters", "many-sites", "no-sites"):
+    for case in ("fine", "broker-down", "dead-letters", "certificate", "many-sites", "no-sites"):
         gateway.set_case(case)
         for width in (390, 1280, 1920):
             page.size(width, 1080)
@@ -137,13 +137,17 @@ def test_pictures_to_look_at(page, gateway, size):
     folder = ROOT / "build" / "page"
     folder.mkdir(parents=True, exist_ok=True)
     page.size(*size, mobile=size[0] < 500)
-    for scheme, case in (("light", "fine"), ("dark", "broker-down"), ("light", "dead-letters")):
+    for scheme, case, language in (
+            ("light", "fine", "en"), ("dark", "fine", "de"), ("dark", "broker-down", "en"),
+            ("light", "dead-letters", "en"), ("light", "certificate", "de"),
+            ("dark", "certificate", "de")):
         page.colours(scheme)
         gateway.set_case(case)
-        page.open(gateway)
+        page.open(gateway, f"?lang={language}")
         for topic, payload, more in mock_cases.some_events():
             gateway.message(topic, payload, **more)
-        page.wait_feed("María José Ruiz enabled Spin coater")
+        page.wait_feed("María José Ruiz enabled Spin coater" if language == "en"
+                       else "María José Ruiz hat Spin coater eingeschaltet")
         time.sleep(0.5)
         page.driver.save_screenshot(str(folder / f"{case}-{size[0]}-{scheme}.png"))
         assert page.js("return document.documentElement.scrollWidth") <= size[0]

@@ -77,6 +77,8 @@ def test_codes_are_those_of_the_gateway():
         if re.search(r"\bcode = ", line):
             given.update(re.findall(r'"([a-z-]+)"', line))
     assert given == set(mock_cases.CODES)
+    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert [code for code in mock_cases.CODES if f"`{code}`" not in readme] == []
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

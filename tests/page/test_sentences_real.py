@@ -148,7 +148,7 @@ def test_slot_without_owner(page, labs):
     """Another instance lives, and may not take the leases of the slots that are its own."""
     from harness import Gateway
 
-    lab = labs(slots=4)
+    lab = labs(slots=16)  # of which the hash gives some to either
     begin(page, lab)
     lab.client.execute_command("ACL", "SETUSER", "half", "on", ">secret", "allkeys", "+@all")
     config = dict(lab.gateway.config, instance="gateway-2", admin={"listen": ""})
@@ -161,6 +161,7 @@ def test_slot_without_owner(page, labs):
     keys = [f"~nemogate:{{nemogate}}:{key}" for key in ("id", "slots", "instances")]
     lab.client.execute_command("ACL", "SETUSER", "half", "resetkeys", *keys, "~nemo:*")
     other.launch()
+    lab.gateway.wait_log("instances", living=2, timeout=30)
     reason = says(page, lab, "slot-without-owner", " of the work has had no gateway for ",
                   " der Arbeit hat seit ", ready=True)
     assert page.text("hero-text").startswith(f"Part {reason['slot']} ")

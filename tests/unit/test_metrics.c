@@ -69,13 +69,15 @@ static void write_labels(FILE *out)
     metrics_put_head(out, "x_total", "counter", "Things");
     metrics_put_labelled(out, "x_total", "site", "a\"b\\c\nd", 7);
     metrics_put(out, "y", 18446744073709551615u);
+    metrics_put_seconds(out, "z", 1000500);
 }
 
 Test(metrics, labels_are_escaped)
 {
     char *text = written(write_labels);
-    cr_assert_str_eq(text, "# HELP x_total Things.\n# TYPE x_total counter\n"
-                           "x_total{site=\"a\\\"b\\\\c\\nd\"} 7\ny 18446744073709551615\n");
+    cr_assert_str_eq(text,
+                     "# HELP x_total Things.\n# TYPE x_total counter\n"
+                     "x_total{site=\"a\\\"b\\\\c\\nd\"} 7\ny 18446744073709551615\nz 1.000500\n");
     free(text);
 }
 

@@ -84,7 +84,7 @@ def connect(config, timeout):
     return redis.Redis(**place, **ssl, db=config.db, username=config.username or None,
                        password=config.secret() or None, socket_timeout=timeout,
                        socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0),
-                       retry_on_timeout=False, max_connections=2)
+                       max_connections=2)
 
 
 def describe(error):

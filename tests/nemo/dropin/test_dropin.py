@@ -400,6 +400,7 @@ def test_saved_key(old, things, seen):
     lab.use(lab.tools[1])
     wait_until(lambda: len(second.accepted) == 2, 10, lambda: f"{first.accepted} {second.accepted}")
     assert took < 2
+    lab.wait_messages(4)
     assert len(first.accepted) == 2 and len(lab.messages()) == 4
     assert all(set(json.loads(m.payload)) == {"payload", "hmac", "algo"} for m in lab.messages())
     text = gateway.log_text()
