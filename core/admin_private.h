@@ -1,8 +1,8 @@
 /*
  * The inside of the admin server, shared by its files: admin.c (its life), admin_model.c and
  * admin_certificates.c (what is known), admin_ask.c (what Redis is asked), admin_judge.c (is all
- * well?), admin_status.c and admin_metrics.c (how it is told), admin_feed.c (events as they happen),
- * admin_letters.c (dead letters). Nobody else includes it. All on the main thread.
+ * well?), admin_status.c and admin_metrics.c (how it is told), admin_feed.c (events as they
+ * happen), admin_letters.c (dead letters). Nobody else includes it. All on the main thread.
  */
 #ifndef NEMOGATE_CORE_ADMIN_PRIVATE_H
 #define NEMOGATE_CORE_ADMIN_PRIVATE_H

@@ -43,12 +43,22 @@ static int left_socket(bool *ready)
     return fd;
 }
 
-void admin_socket_keep_open(void)
+static void set_flags(int flags)
 {
     bool ready;
     int fd = left_socket(&ready);
     if (fd >= 0)
-        (void)fcntl(fd, F_SETFD, 0);
+        (void)fcntl(fd, F_SETFD, flags);
+}
+
+void admin_socket_keep_open(void)
+{
+    set_flags(0);
+}
+
+void admin_socket_keep_own(void)
+{
+    set_flags(FD_CLOEXEC);
 }
 
 static bool listens_on(int fd, const char *host, uint16_t port)

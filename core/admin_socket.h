@@ -16,6 +16,8 @@
 MUST_CHECK bool admin_socket_leave(int fd, bool ready);
 /* Directly before exec, which would close it otherwise. */
 void admin_socket_keep_open(void);
+/* Directly after it: what this program starts before it takes the socket is not to have it. */
+void admin_socket_keep_own(void);
 
 /* A socket that was left and listens on this address (numeric) and port, owned by the caller. -1:
  * there is none, or it listens elsewhere and is closed. *ready: see above. */

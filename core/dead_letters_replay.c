@@ -71,7 +71,9 @@ static const char replay_script[] =
     "elseif info.err then\n"
     "  return info\n"
     "elseif watch then\n"
-    "  local count = fields(info)['entries-added'] - added\n"
+    "  local total = fields(info)['entries-added']\n"
+    "  if not total then return {'maybe-newer'} end\n" /* Redis before 7.0 does not count them */
+    "  local count = total - added\n"
     "  if count > 1000 then return {'busy'} end\n"
     "  local entries = redis.call('XRANGE', KEYS[2], '(' .. seen, '+', 'COUNT', 1001)\n"
     "  for _, entry in ipairs(entries) do\n"

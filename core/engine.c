@@ -331,11 +331,10 @@ static bool make_shards(struct engine *engine)
 static void on_current(void *context)
 {
     struct engine *engine = context;
-    if (!make_shards(engine)) {
+    if (make_shards(engine))
+        discovery_go_on(engine->discovery);
+    else
         finish(engine, 1);
-        return;
-    }
-    discovery_go_on(engine->discovery);
 }
 
 static void on_settle(void *context, unsigned slot, uint64_t token)
@@ -350,9 +349,10 @@ static void on_agreed(void *context, const char *tag)
     engine->link_trouble = (struct log_limit){0};
     admin_redis(engine->admin, NULL);
     notify_redis(engine->notify, NULL);
-    snprintf(engine->tag, sizeof engine->tag, "%s", tag);
     if (engine->shards != NULL)
         discovery_go_on(engine->discovery);
+    else
+        snprintf(engine->tag, sizeof engine->tag, "%s", tag);
     site_keeper_go_on(engine->sites); /* at first it leads to on_current */
 }
 
@@ -427,10 +427,10 @@ static void on_page_changed(void *context)
     begin_anew(context, "the plugin's configuration page has other values");
 }
 
-static bool open_reload(struct engine *engine, const char *file)
+static bool open_reload(struct engine *engine, struct reload_state *state)
 {
     struct reload_setting setting = {.config = engine->config,
-                                     .file = file,
+                                     .state = state,
                                      .log = engine->log,
                                      .net = &engine->net,
                                      .on_change = begin_anew,
@@ -502,11 +502,11 @@ static bool open_sites(struct engine *engine, const char *file)
     return engine->sites != NULL;
 }
 
-static bool open_engine(struct engine *engine, const char *file)
+static bool open_engine(struct engine *engine, struct reload_state *state)
 {
     if (!name_things(engine) || !net_open(&engine->net) || !open_notify(engine) ||
-        !open_link(engine) || !open_legacy(engine) || !open_reload(engine, file) ||
-        !open_sites(engine, file))
+        !open_link(engine) || !open_legacy(engine) || !open_reload(engine, state) ||
+        !open_sites(engine, state->file))
         return false;
     engine->mailbox = mailbox_new(engine->net.base, deliver, engine);
     if (engine->mailbox == NULL || !open_admin(engine))
@@ -563,14 +563,14 @@ static void close_engine(struct engine *engine)
     free(engine->link_name);
 }
 
-int engine_run(const struct config *config, const char *file, const struct log *log)
+int engine_run(const struct config *config, struct reload_state *state, const struct log *log)
 {
     struct engine engine = {.config = config,
                             .log = log,
                             .drain_ms = config->delivery.drain_timeout_ms,
                             .exit_code = 1};
     struct slot_counts counts = {0};
-    if (open_engine(&engine, file)) {
+    if (open_engine(&engine, state)) {
         log_event(log, LOG_INFO, "starting", LOG_TEXT("version", NEMOGATE_VERSION),
                   LOG_TEXT("instance", config->instance), LOG_INT("shards", config->shards),
                   LOG_INT("slots", config->slots));
@@ -591,7 +591,7 @@ int engine_run(const struct config *config, const char *file, const struct log *
     }
     bool restart = engine.restart && engine.exit_code == 0;
     if (restart)
-        site_keeper_leave(engine.sites);
+        (void)site_keeper_leave(engine.sites);
     if (restart && engine.holder != NULL && !holder_hand_on(engine.holder))
         log_event(log, LOG_WARNING, "memory is short: the others will take this for a new instance",
                   LOG_TEXT("instance", config->instance));

@@ -7,6 +7,7 @@
 
 #include "core/config.h"
 #include "core/log.h"
+#include "core/reload.h"
 
 /* No exit code: drained, and the program is to be started anew in its place. */
 #define ENGINE_RESTART (-1)
@@ -15,8 +16,8 @@
 #define ENGINE_HOLDER_VARIABLE "NEMOGATE_HOLDER"
 
 /* Runs until SIGTERM or SIGINT. Returns the exit code of the process: 0 drained, 1 could not run;
- * or ENGINE_RESTART. file: where the configuration came from; it is watched, and read again on
- * SIGHUP. */
-int engine_run(const struct config *config, const char *file, const struct log *log);
+ * or ENGINE_RESTART. state: what reload_before has returned; the file is watched, and read again on
+ * SIGHUP. All are borrowed. */
+int engine_run(const struct config *config, struct reload_state *state, const struct log *log);
 
 #endif

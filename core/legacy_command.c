@@ -33,11 +33,13 @@ struct legacy_command {
 
 extern char **environ;
 
-/* What is said to the service manager is this process' business. Owned by the caller, as an array
- * of views; NULL: memory is short. */
+/* What is said to the service manager, or to the program that begins anew in this process, is
+ * nobody else's business. Owned by the caller, as an array of views; NULL: memory is short. */
 static char **copy_environment(void)
 {
-    static const char *const own[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID="};
+    static const char *const own[] = {
+        "NOTIFY_SOCKET=",   "WATCHDOG_USEC=",         "WATCHDOG_PID=",
+        "NEMOGATE_HOLDER=", "NEMOGATE_ADMIN_SOCKET=", "NEMOGATE_SITES="};
     size_t count = 0, copied = 0;
     while (environ[count] != NULL)
         count++;

@@ -51,8 +51,8 @@ struct legacy_list {
 
     /* Somebody else who takes from the list. */
     struct event *watch;
-    bool watching;      /* CLIENT LIST is without an answer */
-    unsigned conflicts; /* elements that were gone, since it was answered last */
+    bool watching;          /* CLIENT LIST is without an answer */
+    unsigned conflicts;     /* elements that were gone, since it was answered last */
     bool rival;             /* there is somebody, */
     uint64_t rival_seen_ms; /* who was seen last at this time */
     struct log_limit rival_trouble;

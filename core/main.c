@@ -13,6 +13,7 @@
 #include "core/legacy_settings.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/signals.h"
 #include "core/site_config.h"
 #include "core/slots_command.h"
 #include "core/status_command.h"
@@ -56,18 +57,17 @@ static void keep_memory_private(void)
 }
 
 /* It was, before the process drained. */
-static bool is_still_sound(const char *file, const struct log *log)
+static bool is_still_sound(const struct config *config, struct reload_state *state,
+                           const struct log *log)
 {
-    struct config *config = config_load(file, stderr);
-    if (config == NULL)
+    bool sound = reload_is_still_sound(config, state, log);
+    if (!sound)
         log_event(
             log, LOG_ERROR,
             "the configuration is not reloaded, for its file has become faulty meanwhile: the "
             "present one stays in use",
-            LOG_TEXT("file", file));
-    else
-        config_free(config);
-    return config != NULL;
+            LOG_TEXT("file", state->file));
+    return sound;
 }
 
 /* Only MQTT 5 has reason codes in its PUBACKs. */
@@ -82,9 +82,10 @@ static void warn_of_old_protocol(const struct config *config, const struct log *
                 LOG_TEXT("broker", config->brokers[i].name));
 }
 
-static int run(struct config *config, const char *file, struct site_set *sites)
+static int run(struct config *config, struct reload_state *state, struct site_set *sites)
 {
     struct log log = open_log(config);
+    admin_socket_keep_own();
     site_set_inherit(sites);
     if (!legacy_settings_apply(config, &log) || !site_config_apply(config, sites, &log))
         return CLI_EXIT_FAILED;
@@ -95,8 +96,8 @@ static int run(struct config *config, const char *file, struct site_set *sites)
     warn_of_old_protocol(config, &log);
     int exit_code;
     do
-        exit_code = engine_run(config, file, &log);
-    while (exit_code == ENGINE_RESTART && !is_still_sound(file, &log));
+        exit_code = engine_run(config, state, &log);
+    while (exit_code == ENGINE_RESTART && !is_still_sound(config, state, &log));
     return exit_code;
 }
 
@@ -142,16 +143,51 @@ static int check(struct config *config, const struct cli *cli, struct site_set *
     return CLI_EXIT_DONE;
 }
 
+static struct config *try_again(const char *file)
+{
+    FILE *nobody = fopen("/dev/null", "w"); /* what is wrong has been said */
+    struct config *config = nobody != NULL ? config_load(file, nobody) : NULL;
+    if (nobody != NULL)
+        (void)fclose(nobody);
+    return config;
+}
+
+/* A program that begins anew cannot go back. Its file was sound a moment ago, and is in the middle
+ * of being written, it seems: so it waits, rather than end for good as for a faulty file. NULL: it
+ * is to end. */
+static struct config *wait_for_config(const char *file)
+{
+    const struct timespec period = {.tv_sec = 1};
+    struct log log = log_root(STDERR_FILENO, LOG_INFO, LOG_LOGFMT);
+    struct config *config = NULL;
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    (void)signals_mask(SIG_BLOCK);
+    log_event(&log, LOG_ERROR,
+              "the configuration's file has become faulty while it was reloaded: nothing is "
+              "carried until it is sound again",
+              LOG_TEXT("file", file));
+    while (config == NULL && sigtimedwait(&ends, NULL, &period) < 0)
+        config = try_again(file);
+    return config;
+}
+
 static int with_config(const struct cli *cli)
 {
+    struct reload_state state = reload_before(cli->config_file);
     struct config *config = config_load(cli->config_file, stderr);
+    bool begins_anew = cli->command == CLI_RUN && getenv(ENGINE_HOLDER_VARIABLE) != NULL;
+    if (config == NULL && begins_anew && (config = wait_for_config(cli->config_file)) == NULL)
+        return CLI_EXIT_DONE;
     if (config == NULL)
         return CLI_EXIT_USAGE;
     struct site_set sites = {NULL, 0};
     int exit_code = CLI_EXIT_DONE;
     switch (cli->command) {
     case CLI_RUN:
-        exit_code = run(config, cli->config_file, &sites);
+        exit_code = run(config, &state, &sites);
         break;
     case CLI_CHECK:
         exit_code = check(config, cli, &sites);

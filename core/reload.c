@@ -20,13 +20,14 @@
 #define LOOK_S 2
 #define FAULTS_SHOWN 20u
 
+/* Where a hash begins (FNV-1a). */
+#define HASH_START UINT64_C(14695981039346656037)
+
 struct reload {
     struct reload_setting setting;
     struct event *look;
-    uint64_t marks;   /* of stat, at the last look */
-    uint64_t content; /* that is in use, or was tried last */
-    bool moving;      /* the last look found other marks than the one before it */
-    bool failed;
+    uint64_t marks; /* of stat, at the last look */
+    bool moving;    /* the last look found other marks than the one before it, or was none */
 };
 
 /* ---- what the files hold ------------------------------------------------------------------- */
@@ -35,7 +36,7 @@ static uint64_t mix(uint64_t hash, const void *data, size_t length)
 {
     const uint8_t *bytes = data;
     for (size_t i = 0; i < length; i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(1099511628211); /* FNV-1a */
+        hash = (hash ^ bytes[i]) * UINT64_C(1099511628211);
     return hash;
 }
 
@@ -52,14 +53,17 @@ static uint64_t hash_marks(uint64_t hash, const char *path)
     return mix(hash, &status.st_mtim, sizeof status.st_mtim);
 }
 
+/* Only of what can be read again: a pipe gives its configuration once. */
 static uint64_t hash_content(uint64_t hash, const char *path)
 {
     uint8_t piece[4096];
+    struct stat status;
+    ssize_t got;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return mix(hash, "none", 4);
-    ssize_t got;
-    while ((got = read(fd, piece, sizeof piece)) > 0)
+    bool regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    while (regular && (got = read(fd, piece, sizeof piece)) > 0)
         hash = mix(hash, piece, (size_t)got);
     explicit_bzero(piece, sizeof piece);
     close(fd);
@@ -75,10 +79,9 @@ static uint64_t hash_tls(uint64_t hash, const struct config_tls *tls, hash_file 
     return hash;
 }
 
-static uint64_t hash_all(const struct reload *reload, hash_file *of)
+static uint64_t hash_all(const struct config *config, const char *file, hash_file *of)
 {
-    const struct config *config = reload->setting.config;
-    uint64_t hash = of(UINT64_C(14695981039346656037), reload->setting.file);
+    uint64_t hash = of(HASH_START, file);
     if (config->redis.password_file[0] != '\0')
         hash = of(hash, config->redis.password_file);
     hash = hash_tls(hash, &config->redis.tls, of);
@@ -100,91 +103,116 @@ static uint64_t hash_all(const struct reload *reload, hash_file *of)
 
 /* ---- whether it can be used ---------------------------------------------------------------- */
 
-static void refuse(const struct reload *reload, const char *reason)
+/* Certificates and keys are judged when they are loaded. */
+static bool opens_tls(const struct config_url *url, const struct config_tls *tls, FILE *errors)
 {
-    log_event(reload->setting.log, LOG_ERROR,
-              "the configuration is not reloaded: the present one stays in use",
-              LOG_TEXT("file", reload->setting.file), LOG_TEXT("reason", reason));
+    struct tls_context *context = NULL;
+    char error[IO_ERROR_TEXT];
+    if (!peer_open_tls(url, tls, &context, error)) {
+        fprintf(errors, "%s\n", error);
+        return false;
+    }
+    tls_context_free(context);
+    return true;
+}
+
+static bool has_same_counts(const struct config *now, const struct config *next)
+{
+    bool same = next->slots == now->slots;
+    for (size_t i = 0; i < next->broker_count; i++)
+        for (size_t k = 0; k < now->broker_count; k++)
+            if (strcmp(next->brokers[i].name, now->brokers[k].name) == 0 &&
+                next->brokers[i].connections != now->brokers[k].connections)
+                same = false;
+    return same;
+}
+
+static bool may_follow(const struct config *now, const struct config *next, FILE *errors)
+{
+    if (!has_same_counts(now, next)) {
+        fputs("slots and connections are the same on all instances and kept in Redis; stop all "
+              "instances and use nemogate slots --set to change them\n",
+              errors);
+        return false;
+    }
+    bool good = opens_tls(&next->redis.url, &next->redis.tls, errors);
+    for (size_t i = 0; good && i < next->broker_count; i++)
+        good = opens_tls(&next->brokers[i].url, &next->brokers[i].tls, errors);
+    return good;
+}
+
+struct config *reload_load(const struct config *now, const char *file, FILE *errors)
+{
+    struct config *next = config_load(file, errors);
+    if (next == NULL || may_follow(now, next, errors))
+        return next;
+    config_free(next);
+    return NULL;
+}
+
+static void refuse(const char *file, const struct log *log, const char *reason)
+{
+    log_event(log, LOG_ERROR, "the configuration is not reloaded: the present one stays in use",
+              LOG_TEXT("file", file), LOG_TEXT("reason", reason));
 }
 
 /* NULL: the faults are logged. */
-static struct config *read_file(const struct reload *reload)
+static struct config *load(const struct config *now, const char *file, const struct log *log)
 {
     char *text = NULL;
     size_t length = 0;
     FILE *errors = open_memstream(&text, &length);
     if (errors == NULL)
         return NULL;
-    struct config *config = config_load(reload->setting.file, errors);
+    struct config *next = reload_load(now, file, errors);
     if (fclose(errors) != 0)
         text[0] = '\0';
     char *rest = text, *line;
-    for (unsigned n = 0; config == NULL && n < FAULTS_SHOWN && rest != NULL; n++)
+    for (unsigned n = 0; next == NULL && n < FAULTS_SHOWN && rest != NULL; n++)
         if ((line = strsep(&rest, "\n"))[0] != '\0')
-            refuse(reload, line);
+            refuse(file, log, line);
     free(text);
-    return config;
-}
-
-/* Certificates and keys are judged when they are loaded. */
-static bool opens_tls(const struct config_url *url, const struct config_tls *tls, char *error)
-{
-    struct tls_context *context = NULL;
-    if (!peer_open_tls(url, tls, &context, error))
-        return false;
-    tls_context_free(context);
-    return true;
-}
-
-static bool may_be_applied(const struct reload *reload, const struct config *next)
-{
-    const struct config *now = reload->setting.config;
-    char error[IO_ERROR_TEXT];
-    bool same_counts = next->slots == now->slots;
-    for (size_t i = 0; i < next->broker_count; i++)
-        for (size_t k = 0; k < now->broker_count; k++)
-            if (strcmp(next->brokers[i].name, now->brokers[k].name) == 0 &&
-                next->brokers[i].connections != now->brokers[k].connections)
-                same_counts = false;
-    if (!same_counts) {
-        refuse(reload, "slots and connections are the same on all instances and kept in Redis; "
-                       "stop all instances and use nemogate slots --set to change them");
-        return false;
-    }
-    bool good = opens_tls(&next->redis.url, &next->redis.tls, error);
-    for (size_t i = 0; good && i < next->broker_count; i++)
-        good = opens_tls(&next->brokers[i].url, &next->brokers[i].tls, error);
-    if (!good)
-        refuse(reload, error);
-    return good;
+    return next;
 }
 
 /* A site that was carried must not stop for a file that is missing now. */
-static bool sites_stay(const struct reload *reload, struct config *next)
+static bool sites_stay(const struct reload_setting *setting, struct config *next)
 {
-    const struct config *now = reload->setting.config;
+    const struct config *now = setting->config;
     if (!site_config_apply(next, now->sites, NULL)) {
-        refuse(reload, "memory is short");
+        refuse(setting->state->file, setting->log, "memory is short");
         return false;
     }
     const struct config_route *worse = site_config_worse(now, next);
     if (worse == NULL)
         return true;
-    log_event(reload->setting.log, LOG_ERROR,
+    log_event(setting->log, LOG_ERROR,
               "the configuration is not reloaded: the present one stays in use",
-              LOG_TEXT("file", reload->setting.file), LOG_TEXT("site", worse->site_settings->site),
+              LOG_TEXT("file", setting->state->file), LOG_TEXT("site", worse->site_settings->site),
               LOG_TEXT("reason", worse->site_fault));
     return false;
 }
 
 static void try_it(struct reload *reload, const char *why)
 {
-    struct config *next = read_file(reload);
-    reload->failed = next == NULL || !may_be_applied(reload, next) || !sites_stay(reload, next);
+    const struct reload_setting *setting = &reload->setting;
+    struct config *next = load(setting->config, setting->state->file, setting->log);
+    setting->state->failed = next == NULL || !sites_stay(setting, next);
     if (next != NULL)
         config_free(next);
-    if (!reload->failed)
-        reload->setting.on_change(reload->setting.context, why);
+    if (!setting->state->failed)
+        setting->on_change(setting->context, why);
+}
+
+bool reload_is_still_sound(const struct config *now, struct reload_state *state,
+                           const struct log *log)
+{
+    state->content = hash_all(now, state->file, hash_content);
+    struct config *next = load(now, state->file, log);
+    state->failed = next == NULL;
+    if (next != NULL)
+        config_free(next);
+    return !state->failed;
 }
 
 /* ---- looking ------------------------------------------------------------------------------- */
@@ -194,7 +222,8 @@ static void on_look(evutil_socket_t fd, short what, void *context)
     (void)fd;
     (void)what;
     struct reload *reload = context;
-    uint64_t marks = hash_all(reload, hash_marks);
+    const struct reload_setting *setting = &reload->setting;
+    uint64_t marks = hash_all(setting->config, setting->state->file, hash_marks);
     if (marks != reload->marks) {
         reload->marks = marks;
         reload->moving = true;
@@ -203,19 +232,43 @@ static void on_look(evutil_socket_t fd, short what, void *context)
     if (!reload->moving)
         return;
     reload->moving = false;
-    uint64_t content = hash_all(reload, hash_content);
-    if (content == reload->content)
+    uint64_t content = hash_all(setting->config, setting->state->file, hash_content);
+    if (content == setting->state->content)
         return;
-    reload->content = content;
+    setting->state->content = content;
     try_it(reload, "a file has changed");
 }
 
 void reload_ask(struct reload *reload)
 {
+    const struct reload_setting *setting = &reload->setting;
     reload->moving = false;
-    reload->marks = hash_all(reload, hash_marks);
-    reload->content = hash_all(reload, hash_content);
+    reload->marks = hash_all(setting->config, setting->state->file, hash_marks);
+    setting->state->content = hash_all(setting->config, setting->state->file, hash_content);
     try_it(reload, "SIGHUP");
+}
+
+/* ---- making and ending --------------------------------------------------------------------- */
+
+struct reload_state reload_before(const char *file)
+{
+    return (struct reload_state){.file = file, .read = hash_content(HASH_START, file)};
+}
+
+/* The content in use is that of the files as they are now, unless the first of them has changed
+ * since it was read: then the first look finds another one. */
+static void begin(struct reload *reload)
+{
+    const struct reload_setting *setting = &reload->setting;
+    struct reload_state *state = setting->state;
+    reload->marks = hash_all(setting->config, setting->state->file, hash_marks);
+    reload->moving = true;
+    if (state->begun)
+        return;
+    state->begun = true;
+    state->content = hash_all(setting->config, setting->state->file, hash_content);
+    if (hash_content(HASH_START, setting->state->file) != state->read)
+        state->content = ~state->content;
 }
 
 struct reload *reload_new(const struct reload_setting *setting)
@@ -224,8 +277,7 @@ struct reload *reload_new(const struct reload_setting *setting)
     if (reload == NULL)
         return NULL;
     reload->setting = *setting;
-    reload->marks = hash_all(reload, hash_marks);
-    reload->content = hash_all(reload, hash_content);
+    begin(reload);
     reload->look = event_new(setting->net->base, -1, EV_PERSIST, on_look, reload);
     if (reload->look == NULL || event_add(reload->look, &(struct timeval){.tv_sec = LOOK_S}) != 0) {
         reload_free(reload);
@@ -245,5 +297,5 @@ void reload_free(struct reload *reload)
 
 bool reload_has_failed(const struct reload *reload)
 {
-    return reload->failed;
+    return reload->setting.state->failed;
 }

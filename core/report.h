@@ -21,7 +21,7 @@ struct report_stream {
     struct slot_counts counts;
     uint64_t last_ms; /* of the id of the last entry that was read; 0: none was */
     enum report_stream_state state;
-    bool trim_blocked; /* another group keeps what is acknowledged */
+    bool trim_blocked;   /* another group keeps what is acknowledged */
     size_t refused_keys; /* wait because the broker has refused an entry of theirs for now */
     uint8_t refusal;     /* the reason code of the last of these refusals */
 };
@@ -43,7 +43,7 @@ struct report_outlet {
     uint64_t answers[256]; /* by reason code */
     struct histogram puback;
     struct histogram delivery;
-    char tls[64]; /* "": plain */
+    char tls[64];             /* "": plain */
     uint64_t certificate_end; /* of the first of the broker's certificates to end, in s since epoch;
                                  0: none is known */
     /* The last loss. */

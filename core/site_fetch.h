@@ -14,8 +14,8 @@ struct site_fetch;
 
 /* on_done: found is lent for the call and may be emptied by it (another set put in its place);
  * refused is what Redis has said when it refused a command, then found may lack sites, else NULL.
- * It is not called when the link goes down. Borrows the link. Owned by the caller; NULL: memory is
- * short. */
+ * There are SITE_SET_MAX sites at most. It is not called when the link goes down. Borrows the link.
+ * Owned by the caller; NULL: memory is short. */
 struct site_fetch *site_fetch_new(struct redis_link *link,
                                   void (*on_done)(void *context, struct site_set *found,
                                                   const char *refused),

@@ -4,6 +4,7 @@
  */
 #include "core/site_keeper.h"
 
+#include "core/reload.h"
 #include "core/site_config.h"
 #include "core/site_fetch.h"
 
@@ -69,6 +70,8 @@ struct site_keeper {
     bool restarting;
     struct log_limit trouble;
     struct log_limit unsound;
+    struct log_limit full;
+    struct log_limit unleft;
 };
 
 static uint64_t epoch_ms(void)
@@ -105,14 +108,15 @@ static void ask_for_restart(struct site_keeper *keeper)
     arm(keeper->restart, past + GATHER_MS < APART_MS ? APART_MS - past : GATHER_MS);
 }
 
-/* Another program can only take over with a configuration that can be read. */
+/* Another program can only take over with a configuration that may follow the present one. */
 static bool is_sound(struct site_keeper *keeper)
 {
     uint64_t held_back;
     char *text = NULL;
     size_t length = 0;
     FILE *errors = open_memstream(&text, &length);
-    struct config *config = errors != NULL ? config_load(keeper->setting.file, errors) : NULL;
+    struct config *config =
+        errors != NULL ? reload_load(keeper->setting.config, keeper->setting.file, errors) : NULL;
     bool sound = config != NULL;
     config_free(config);
     if (errors != NULL)
@@ -127,23 +131,33 @@ static bool is_sound(struct site_keeper *keeper)
     return sound;
 }
 
+bool site_keeper_leave(struct site_keeper *keeper)
+{
+    uint64_t held_back;
+    if (site_set_leave(&keeper->known))
+        return true;
+    if (log_limit_pass(&keeper->unleft, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
+        log_event(keeper->setting.log, LOG_ERROR,
+                  "the system refuses memory in which settings of sites pass to the next program",
+                  LOG_INT("sites", keeper->known.count));
+    return false;
+}
+
+/* Without what is left to it the next program would only begin anew in its turn. */
+static bool may_restart(struct site_keeper *keeper)
+{
+    return is_sound(keeper) && site_keeper_leave(keeper);
+}
+
 static void on_restart(int fd, short what, void *context)
 {
     (void)fd;
     (void)what;
     struct site_keeper *keeper = context;
-    if (is_sound(keeper))
+    if (may_restart(keeper))
         keeper->setting.on_change(keeper->setting.context, "a site has saved other settings");
     else
         arm(keeper->restart, APART_MS);
-}
-
-void site_keeper_leave(struct site_keeper *keeper)
-{
-    if (!site_set_leave(&keeper->known))
-        log_event(keeper->setting.log, LOG_WARNING,
-                  "the settings of the sites cannot be left to the next program, which asks Redis",
-                  LOG_INT("sites", keeper->known.count));
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -366,6 +380,7 @@ static void write_faults(struct site_keeper *keeper)
 static void merge(struct site_keeper *keeper, struct site_set *found)
 {
     size_t index;
+    uint64_t held_back;
     for (size_t i = 0; i < keeper->known.count; i++) {
         const struct site_settings *known = keeper->known.items[i];
         const struct site_settings *kept = site_set_find(found, bytes_of(known->site), &index);
@@ -374,14 +389,15 @@ static void merge(struct site_keeper *keeper, struct site_set *found)
     }
     for (size_t i = 0; i < found->count; i++) {
         struct site_settings *settings = found->items[i];
-        char site[SITE_NAME_TEXT];
-        memcpy(site, settings->site, sizeof site);
         found->items[i] = NULL;
-        if (site_set_put(&keeper->known, settings) == SITE_PUT_FULL)
-            log_event(keeper->setting.log, LOG_ERROR,
-                      "more sites have settings of their own than one gateway carries",
-                      LOG_TEXT("site", site), LOG_INT("most", SITE_SET_MAX));
+        (void)site_set_put(&keeper->known, settings);
     }
+    if (found->count == SITE_SET_MAX &&
+        log_limit_pass(&keeper->full, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
+        log_event(keeper->setting.log, LOG_WARNING,
+                  "as many sites have settings of their own as one gateway carries; the streams of "
+                  "further ones are not carried",
+                  LOG_INT("sites", found->count));
     found->count = 0;
 }
 
@@ -399,7 +415,7 @@ static void on_fetched(void *context, struct site_set *found, const char *refuse
     if (keeper->current) {
         if (!same)
             ask_for_restart(keeper);
-    } else if (!same && is_sound(keeper)) {
+    } else if (!same && may_restart(keeper)) {
         setting->on_change(setting->context, "sites have settings that this process has not");
     } else {
         keeper->current = true;

@@ -39,7 +39,7 @@ void site_keeper_free(struct site_keeper *keeper); /* may be NULL */
 void site_keeper_go_on(struct site_keeper *keeper);
 /* The request is copied. */
 void site_keeper_take(struct site_keeper *keeper, const struct site_request *request);
-/* For the program that this process becomes. */
-void site_keeper_leave(struct site_keeper *keeper);
+/* For the program that this process becomes; false: it will have to ask Redis. */
+bool site_keeper_leave(struct site_keeper *keeper);
 
 #endif

@@ -12,7 +12,7 @@ san=
 unit=yes
 integration=yes
 page=if-there
-workers=3 # most tests wait rather than compute
+workers=5 # most tests wait rather than compute
 pytest_arguments=()
 
 usage() {

@@ -427,8 +427,8 @@ static unsigned tls_want(const struct io *io)
 }
 
 /* Keeps what the next handshake can be shortened with. With TLS 1.3 that is the ticket, which has
- * come with what was read after the handshake [RFC 8446, 4.6.1]. A server whose certificate is about
- * to be renewed is to show it in full. */
+ * come with what was read after the handshake [RFC 8446, 4.6.1]. A server whose certificate is
+ * about to be renewed is to show it in full. */
 static void keep_session(struct io_tls *tls)
 {
     uint64_t now = (uint64_t)time(NULL);

@@ -1,7 +1,8 @@
 """What the tests of refusals share: who is refused, and what a subscriber is left with.
 
     refuser = Refuser(broker)
-    refuser.refuse(0x97, keys={"k0"})        # or whom=function(message) -> bool; seconds=3
+    refuser.refuse(0x97, keys={"k0"})        # or whom=function(message) -> bool
+    refuser.refuse(0x97, seconds=3)          # from the first refusal on
     refuser.accept()
     check_final(broker, producer)            # everything came, and each key's last order is its own
 """
@@ -30,6 +31,7 @@ class Refuser:
 
     def __init__(self, broker):
         self._rule = None
+        self._until = None
         self.refused = 0
         broker.answer = self._answer
 
@@ -37,15 +39,18 @@ class Refuser:
         rule = self._rule
         if rule is None or message.topic.startswith("nemogate/"):
             return 0
-        code, whom, until = rule
-        if (until is not None and time.monotonic() > until) or not whom(message):
+        code, whom, seconds = rule
+        if not whom(message) or (self._until is not None and time.monotonic() > self._until):
             return 0
+        if seconds is not None and self._until is None:
+            self._until = time.monotonic() + seconds
         self.refused += 1
         return code
 
     def refuse(self, code, keys=None, whom=None, seconds=None):
         chosen = whom or (lambda m: keys is None or key_of(m) in keys)
-        self._rule = (code, chosen, None if seconds is None else time.monotonic() + seconds)
+        self._until = None
+        self._rule = (code, chosen, seconds)
 
     def accept(self):
         self._rule = None

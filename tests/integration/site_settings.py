@@ -76,7 +76,10 @@ class Site:
 
     def pending(self):
         """Entries that have not settled. (Redis does not always know the lag of a trimmed stream.)"""
-        group, = self.client.xinfo_groups(self.stream)
+        groups = self.client.xinfo_groups(self.stream)
+        if not groups:
+            return self.client.xlen(self.stream)
+        group, = groups
         new = self.client.xrange(self.stream, "(" + group["last-delivered-id"])
         return group["pending"] + len(new)
 

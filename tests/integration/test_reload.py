@@ -338,5 +338,87 @@ def test_a_file_that_turns_bad_while_the_process_drains(things):
     wait_until(lambda: gateway.log_count(RELOADED) == 1, 30 * PATIENCE, "reloaded")
 
 
+@pytest.mark.parametrize("end", [True, False])
+def test_a_file_that_turns_bad_between_the_former_program_and_the_next(things, end):
+    """The next program sees by its environment that it is one."""
+    redis, broker = things.redis(), things.recording_broker()
+    config = config_for(redis, broker)
+    gateway = things.gateway(config, start=False, env={"NEMOGATE_HOLDER": "gateway-1/0123456789abcdef"})
+    gateway.write_config("}")
+    gateway.launch()
+    gateway.wait_log("nothing is carried until it is sound again", 15 * PATIENCE)
+    if end:
+        assert gateway.terminate(15 * PATIENCE) == 0
+        return
+    gateway.reload()
+    time.sleep(2)
+    gateway.check_running()
+    gateway.write_config(config)
+    wait_until(lambda: gateway.log_count(RELOADED) == 2, 30 * PATIENCE, "the signal has waited")
+    producer = produce(redis, STREAM, keys=3, count=10)
+    Verifier(producer, broker).wait(10 * PATIENCE).check(duplicates=0)
+
+
+@pytest.mark.parametrize("what", ["slots", "authority"])
+def test_what_cannot_be_applied_is_seen_while_the_process_drains(things, tmp_path, what):
+    redis, broker = things.redis(), things.recording_broker()
+    broker.hold_acks()
+    gateway = things.gateway(config_for(redis, broker, admin={"listen": f"127.0.0.1:{free_port()}"}))
+    producer = produce(redis, STREAM, keys=3, count=10)
+    wait_until(lambda: len(event_payloads(broker)) >= 10, 10 * PATIENCE)
+    good, pid = gateway.config, gateway.pid
+    gateway.reload()
+    gateway.wait_log("draining", 10 * PATIENCE)
+    (tmp_path / "ca").write_text("no certificate\n")
+    gateway.write_config({**good, "slots": 5} if what == "slots" else
+                         {**good, "brokers": [*good["brokers"], {"name": "other", "url": "mqtts://127.0.0.1:1",
+                                                                 "tls": {"ca_file": str(tmp_path / "ca")}}]})
+    broker.release_acks()
+    gateway.wait_log("become faulty meanwhile", 15 * PATIENCE)
+    producer.send(20)
+    Verifier(producer, broker).wait(20 * PATIENCE).check(duplicates=0)
+    assert gateway.pid == pid and gateway.log_count(RELOADED) == 0
+    assert gateway.metrics()["nemogate_reload_failed"] == 1
+    assert "reload-failed" in gateway.admin("/api/v1/status")[1]
+    gateway.write_config(good)
+    wait_until(lambda: gateway.log_count(RELOADED) == 1, 30 * PATIENCE, "reloaded")
+    wait_until(lambda: gateway.metrics()["nemogate_reload_failed"] == 0, 20 * PATIENCE)
+
+
+def values_of_page(broker):
+    return (f"printf 'broker_host=127.0.0.1\\nbroker_port={broker.port}\\nkeepalive=30\\nusername=\\n"
+            "password=\\nuse_hmac=0\\nhmac_secret_key=\\n'")
+
+
+def test_a_change_while_the_process_begins_is_not_missed(things, tmp_path):
+    """The file was read before legacy_config_command is run, and is watched after it."""
+    redis, broker = things.redis(), things.recording_broker()
+    command = f"touch {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; {values_of_page(broker)}"
+    gateway = things.gateway(config_for(redis, broker, legacy_config_command=command,
+                                        legacy_lists=[{"list": "events", "stream": STREAM}]), start=False)
+    gateway.launch()
+    wait_until(lambda: (tmp_path / "runs").exists(), 10 * PATIENCE)
+    change(gateway, topic_prefix="nemo/other/")
+    (tmp_path / "go").touch()
+    reload_done(gateway)
+    producer = produce(redis, STREAM, keys=3, count=10)
+    Verifier(producer, broker).wait(10 * PATIENCE).check(duplicates=0)
+    assert event_topics(broker) == {"nemo/other"}
+
+
+def test_the_command_gets_nothing_that_is_for_the_next_program(things, tmp_path):
+    redis, broker = things.redis(), things.recording_broker()
+    command = (f"env >>{tmp_path}/environment; ls -l /proc/self/fd >>{tmp_path}/files; {values_of_page(broker)}")
+    gateway = things.gateway(config_for(redis, broker, legacy_config_command=command,
+                                        admin={"listen": f"127.0.0.1:{free_port()}"},
+                                        legacy_lists=[{"list": "events", "stream": STREAM}]))
+    gateway.reload()
+    reload_done(gateway)
+    environment, files = (tmp_path / "environment").read_text(), (tmp_path / "files").read_text()
+    assert environment.count("\nPATH=") + environment.startswith("PATH=") == 2
+    assert "NEMOGATE_HOLDER" not in environment and "NEMOGATE_ADMIN_SOCKET" not in environment
+    assert "socket:" not in files and files.count("/dev/null") >= 2
+
+
 def event_payloads(broker):
     return [m.payload for m in broker.messages if "/tools/" in m.topic]

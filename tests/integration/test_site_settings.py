@@ -593,3 +593,26 @@ def test_bad_keys(things, route, words):
     found = gateway.command("check")
     assert found.returncode == 2 and words in found.stderr, found.stderr
     assert "routes[0].settings" in found.stderr
+
+
+@pytest.mark.parametrize("moment", ["the lane waits for its site's settings", APPLIED,
+                                    "configuration reloaded"])
+def test_redis_dies_meanwhile(things, moment):
+    redis = things.redis(appendonly=True)
+    first, second = things.recording_broker(), things.recording_broker()
+    site = Site(redis)
+    producer = produce(redis, site.stream, keys=5, count=20)
+    gateway = things.gateway(config_from_site(redis, first))
+    version = site.save(broker_url=second.url)
+    producer.send(20)
+    gateway.wait_log(moment)
+    redis.kill()
+    time.sleep(0.5)
+    redis.start()
+    site.wait_version(version)
+    producer.send(20)
+    report = Verifier(producer, Both(first, second)).wait()
+    assert report.complete and not report.out_of_order and not report.unknown, str(report)
+    assert len({m.payload for m in first.messages if "/tools/" in m.topic}) == 20
+    assert len({m.payload for m in second.messages if "/tools/" in m.topic}) >= 40
+    site.wait_done()

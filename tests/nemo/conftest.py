@@ -86,7 +86,7 @@ def pytest_runtest_makereport(item, call):
     elif report.failed:
         text = "; ".join(filter(None, [text, first_line(call)]))
     row = {"scenario": marker.args[0], "title": marker.args[1], "result": result, "seen": text,
-           "test": item.name, "seconds": round(call.duration, 1),
+           "test": item.nodeid, "seconds": round(call.duration, 1),
            "shortened": getattr(item, "shortened", False)}
     path = os.environ.get("NEMOGATE_NEMO_RESULTS")
     if path:

@@ -149,7 +149,7 @@ def gateway():
 
 
 @pytest.fixture
-def labs(tmp_path):
+def labs(tmp_path, browser):
     from real_lab import Lab
 
     made = []
@@ -159,5 +159,6 @@ def labs(tmp_path):
         return made[-1]
 
     yield make
+    browser.get("about:blank")  # or the page would complain of a gateway that is gone
     for lab in made:
         lab.close()

@@ -54,6 +54,8 @@ Test(admin_socket, passes_an_exec_and_nothing_else)
     admin_socket_keep_open();
     cr_assert_eq(fcntl(left(), F_GETFD), 0);
     cr_assert_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    admin_socket_keep_own();
+    cr_assert_eq(fcntl(left(), F_GETFD), FD_CLOEXEC);
 }
 
 Test(admin_socket, that_listens_elsewhere_is_closed)

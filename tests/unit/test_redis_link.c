@@ -78,6 +78,37 @@ Test(redis_link, cluster_is_told)
     cr_expect_str_eq(redis_link_run_id(told.link), "");
 }
 
+static bool script_is(const char *wanted)
+{
+    return bytes_equal(redis_link_script(told.link, "#!lua flags=allow-oom\nreturn 1\n"),
+                       bytes_of(wanted));
+}
+
+Test(redis_link, redis_before_7_gets_scripts_without_their_first_line)
+{
+    struct redis_link_config config = plain_config();
+    fake_rule(&fake, "INFO", "$22\r\nredis_version:6.0.16\r\n\r\n");
+    begin(&config);
+    cr_expect(script_is("#!lua flags=allow-oom\nreturn 1\n"), "nothing is known of it yet");
+    until(&told.ready, 1);
+    cr_expect(redis_link_is_before(told.link, 6, 2));
+    cr_expect(redis_link_is_before(told.link, 7, 0));
+    cr_expect_not(redis_link_is_before(told.link, 6, 0));
+    cr_expect_not(redis_link_is_before(told.link, 5, 1));
+    cr_expect(script_is("return 1\n"));
+    cr_expect(bytes_equal(redis_link_script(told.link, "return 2\n"), bytes_of("return 2\n")));
+}
+
+Test(redis_link, redis_7_gets_scripts_as_they_are)
+{
+    struct redis_link_config config = plain_config();
+    begin(&config);
+    until(&told.ready, 1);
+    cr_expect_not(redis_link_is_before(told.link, 7, 0));
+    cr_expect(redis_link_is_before(told.link, 7, 1));
+    cr_expect(script_is("#!lua flags=allow-oom\nreturn 1\n"));
+}
+
 Test(redis_link, forbidden_info_setname_and_ping_are_tolerated)
 {
     struct redis_link_config config = plain_config();

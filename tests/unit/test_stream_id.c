@@ -90,3 +90,11 @@ Test(stream_id, orders_by_time_then_sequence)
     cr_assert_eq(stream_id_compare(c, c), 0);
     cr_assert_gt(stream_id_compare(max, a), 0);
 }
+
+Test(stream_id, next_of_an_id)
+{
+    struct stream_id next = stream_id_after((struct stream_id){7, 3});
+    cr_expect(next.ms == 7 && next.seq == 4);
+    next = stream_id_after((struct stream_id){7, UINT64_MAX});
+    cr_expect(next.ms == 8 && next.seq == 0);
+}
