@@ -120,7 +120,8 @@ bool check_sites(struct config *config, struct site_set *set, FILE *out)
         return false;
     }
     for (size_t i = config->route_count - config->site_route_count; i < config->route_count; i++)
-        good = say_site(config, i, out) && good;
+        if (site_config_concerns(config, &config->routes[i], config->routes[i].site_settings->site))
+            good = say_site(config, i, out) && good;
     fflush(out);
     return good;
 }

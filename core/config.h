@@ -166,6 +166,10 @@ void config_free(struct config *config);
 /* True when the name matches the pattern as Redis' SCAN MATCH does (* ? [a-z] \x); braces are
  * literal. */
 bool config_pattern_matches(const char *pattern, const char *name);
+/* Whether it may match a name whose hash tag is the site, and whether it matches all names that
+ * begin with nemo:{SITE}: as those of a NEMO do. */
+bool config_pattern_may_take(const char *pattern, const char *site);
+bool config_pattern_takes_all(const char *pattern, const char *site);
 /* True when the text holds one of the characters that make a pattern. */
 bool config_is_pattern(const char *text);
 /* The first route whose streams match, or the one that was made of it for the stream's site; NULL:

@@ -3,6 +3,7 @@
  * also one that a route takes. Redis tries every place for every star, which is exponential; here
  * a failed try goes back to the last star only, which finds the same.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/config.h"
@@ -71,6 +72,38 @@ bool config_pattern_matches(const char *pattern, const char *name)
     while (*pattern == '*')
         pattern++;
     return *pattern == '\0';
+}
+
+/* What is left of the pattern when its items, up to a star, have taken the text; NULL: they do not.
+ */
+static const char *take_text(const char *pattern, const char *text)
+{
+    while (*text != '\0' && *pattern != '*') {
+        if (*pattern == '\0' || !item_takes(pattern, *text++, &pattern))
+            return NULL;
+    }
+    return pattern;
+}
+
+bool config_pattern_may_take(const char *pattern, const char *site)
+{
+    char tag[64];
+    snprintf(tag, sizeof tag, "{%s}", site);
+    for (const char *at = pattern, *rest; *at != '\0'; at = rest) {
+        if (take_text(at, tag) != NULL)
+            return true;
+        if (item_takes(at, '{', &rest) && *at != '?' && *at != '[')
+            return false; /* the tag is another one */
+    }
+    return false;
+}
+
+bool config_pattern_takes_all(const char *pattern, const char *site)
+{
+    char text[64];
+    snprintf(text, sizeof text, "nemo:{%s}:", site);
+    const char *rest = take_text(pattern, text);
+    return rest != NULL && strcmp(rest, "*") == 0;
 }
 
 bool config_is_pattern(const char *text)

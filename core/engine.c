@@ -337,9 +337,9 @@ static void on_current(void *context)
         finish(engine, 1);
 }
 
-static void on_settle(void *context, unsigned slot, uint64_t token)
+static void on_settle(void *context, unsigned slot, uint64_t token, const char *later)
 {
-    post_to_slot(context, MAIL_SETTLE, slot, token, NULL);
+    post_to_slot(context, MAIL_SETTLE, slot, token, later);
 }
 
 static void on_agreed(void *context, const char *tag)

@@ -8,6 +8,8 @@
  */
 #include "core/slot_private.h"
 
+#include "core/site_settings.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -32,9 +34,9 @@
 #define FIELDS 8u
 
 /* KEYS: the hash, the stream, the dead letters, what was applied of the site's settings. ARGV: the
- * group, the seconds to live, and fields with their values. Answers 0 where a gateway of another
- * group writes the hash. It takes no memory to speak of, and is most wanted when Redis has none
- * left. */
+ * group, the seconds to live, why nothing of those is used or "", and fields with their values.
+ * Answers 0 where a gateway of another group writes the hash. It takes no memory to speak of, and
+ * is most wanted when Redis has none left. */
 static const char beat_script[] =
     "#!lua flags=allow-oom\n"
     "local writer = redis.call('HGET', KEYS[1], 'group')\n"
@@ -53,13 +55,14 @@ static const char beat_script[] =
     "  end\n"
     "end\n"
     "local applied = redis.call('HMGET', KEYS[4], 'version', 'error')\n"
+    "local version, wrong = applied[1] or '', applied[2] or ''\n"
+    "if ARGV[3] ~= '' and version ~= '' then version, wrong = '', ARGV[3] end\n"
     "local time = redis.call('TIME')\n"
     "redis.call('HSET', KEYS[1], 'group', ARGV[1],\n"
     "  'beat', time[1] * 1000 + math.floor(time[2] / 1000),\n"
     "  'pending', pending, 'lag', lag, 'last_event', last,\n"
     "  'dead_letters', redis.call('XLEN', KEYS[3]),\n"
-    "  'settings_version', applied[1] or '', 'settings_error', applied[2] or '',\n"
-    "  unpack(ARGV, 3))\n"
+    "  'settings_version', version, 'settings_error', wrong, unpack(ARGV, 4))\n"
     "return redis.call('EXPIRE', KEYS[1], ARGV[2])\n";
 
 #define GRANT "+eval +hget +hmget +hset +expire +time +xlen +xinfo|groups ~nemo:*:gateway*"
@@ -205,6 +208,9 @@ static void say_trouble(struct saying *saying, const struct lane *lane, bool all
     } else if (outlet->paused_until_ms != 0) {
         words = "the broker refuses most of what is published: look at its access rules, quotas "
                 "and disk";
+    } else if (lane->route->site_fault != NULL) {
+        words = "the settings of this site cannot be used, and until they can nothing is sent; "
+                "perhaps a secret file is missing";
     } else if (lane->state == LANE_HELD || lane->state == LANE_QUARANTINED) {
         words = "Redis refuses what the gateway asks of the site's stream; its log says more";
     }
@@ -290,15 +296,16 @@ static void send_beat(struct lane *lane)
     say(&saying, "state", states[lane->outlet->beat.state]);
     say_time(&saying, "since", lane->outlet->beat.shown_ms);
     say_broker(&saying, lane, url, sizeof url);
-    struct bytes arguments[9 + 2 * FIELDS] = {
+    bool from_site = lane->route->settings == CONFIG_SETTINGS_FROM_SITE;
+    struct bytes arguments[10 + 2 * FIELDS] = {
         bytes_of("EVAL"),  redis_link_script(slot->write_link, beat_script),
         bytes_of("4"),     bytes_of(key),
         lane_name(lane),   bytes_of(lane->dead_stream),
         bytes_of(applied), bytes_of(config->redis.group),
-        bytes_of(seconds)};
-    memcpy(&arguments[9], saying.words, saying.count * sizeof *saying.words);
+        bytes_of(seconds), bytes_of(from_site ? "" : SITE_NOT_ALLOWED)};
+    memcpy(&arguments[10], saying.words, saying.count * sizeof *saying.words);
     slot->beat.asked++;
-    redis_link_command(slot->write_link, arguments, 9 + saying.count, on_beat, lane);
+    redis_link_command(slot->write_link, arguments, 10 + saying.count, on_beat, lane);
 }
 
 /* ---- turns --------------------------------------------------------------------------------- */

@@ -15,7 +15,8 @@
 #define TROUBLE_PERIOD_MS 60000u
 /* Until the process that has the newest settings runs. */
 #define RETRY_MS 1000u
-#define FAULT_RETRY_MS 60000u
+/* How often it is asked whether the site has saved others. */
+#define FAULT_RETRY_MS 20000u
 
 bool lane_is_settings(const struct stream_entry *in)
 {
@@ -60,7 +61,8 @@ bool lane_take_settings(struct lane *lane, uint32_t index, struct bytes payload)
     }
     bool from_site = lane->route->settings == CONFIG_SETTINGS_FROM_SITE;
     lane->settings_token = ledger_token(&slot->ledger, index);
-    if (from_site && version <= version_in_use(lane)) {
+    /* Each stop has all that lies behind the entry delivered once more, which makes suspects. */
+    if (from_site && (version <= version_in_use(lane) || version < lane->settings_saved)) {
         flow_settle(slot, index);
         return true;
     }
@@ -85,7 +87,7 @@ void lane_leave_settings(struct lane *lane)
         flow_forget(lane->slot, index);
 }
 
-void slot_settle_settings(struct slot *slot, uint64_t token)
+void slot_settle_settings(struct slot *slot, uint64_t token, const char *later)
 {
     ASSERT_ON_SHARD(slot);
     uint32_t index = ledger_find(&slot->ledger, token);
@@ -95,6 +97,8 @@ void slot_settle_settings(struct slot *slot, uint64_t token)
     if (!lane->at_settings || lane->settings_token != token)
         return;
     lane->at_settings = false;
+    if (later != NULL && !site_version_read(bytes_of(later), &lane->settings_saved))
+        lane->settings_saved = 0;
     flow_settle(slot, index);
     lane_read_again(lane);
     reading_wake(slot);
@@ -115,7 +119,14 @@ void lane_refuse_settings(struct lane *lane)
 {
     report_trouble(lane, "a stream is not carried, for its site's settings cannot be used",
                    bytes_of(lane->route->site_fault));
+    ask_main(lane, SITE_REQUEST_SAVED, version_in_use(lane));
     lane_quarantine(lane, net_now_ms() + FAULT_RETRY_MS);
+}
+
+/* It would be refused for ever, and the stream with it. */
+static bool is_lasting(const struct redis_value *error)
+{
+    return redis_value_is_error(error, "NOPERM") || redis_value_is_error(error, "WRONGTYPE");
 }
 
 /* [version]; nil where none was ever applied. */
@@ -125,6 +136,10 @@ static void on_applied(void *context, const struct redis_value *reply)
     uint64_t applied = 0, own = version_in_use(lane);
     if (reply == NULL || lane->state != LANE_SETTINGS)
         return;
+    if (reply->type == REDIS_ERROR && !is_lasting(reply)) { /* Redis is busy, or loading */
+        lane_quarantine(lane, net_now_ms() + RETRY_MS);
+        return;
+    }
     if (reply->type == REDIS_ERROR)
         report_trouble(lane,
                        "Redis does not tell which settings of a site are applied: those of this "
@@ -149,5 +164,6 @@ void lane_compare_settings(struct lane *lane)
     struct bytes arguments[] = {bytes_of("HMGET"), bytes_of(lane->applied_key),
                                 bytes_of("version")};
     lane->state = LANE_SETTINGS;
+    lane->settings_saved = 0;
     redis_link_command(lane->slot->read_link, arguments, 3, on_applied, lane);
 }

@@ -20,7 +20,8 @@ enum mail_kind {
     MAIL_TURN,         /* to a shard: say that it turns */
     MAIL_STATE,    /* to a shard: text is a site: hand over its retained values; count as above */
     MAIL_TURNED,   /* to main: slot is a shard's index; it turns */
-    MAIL_SETTLE,   /* to a shard: count is the token of a settings entry that is done with */
+    MAIL_SETTLE,   /* to a shard: count is the token of a settings entry that is done with; text, if
+                      any, the later version that the site has saved */
     MAIL_SETTINGS, /* to main: data is a struct site_request */
     MAIL_SLOT_RUNNING, /* to main: the slot publishes */
     MAIL_SLOT_LEFT,    /* to main: it does no more, and may do so again */

@@ -106,6 +106,7 @@ static int run(struct config *config, struct reload_state *state, struct site_se
 static int restart(char **argv)
 {
     admin_socket_keep_open();
+    site_set_keep_open();
     execv("/proc/self/exe", argv);
     perror("nemogate: cannot be started anew");
     return CLI_EXIT_FAILED;
@@ -227,6 +228,8 @@ int main(int argc, char **argv)
     case CLI_COMMAND:
         break;
     }
+    if (cli.command == CLI_RUN)
+        signals_hold_hangup();
     switch (cli.command) {
     case CLI_RUN:
     case CLI_CHECK:

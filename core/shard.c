@@ -148,11 +148,11 @@ static void deliver(void *context, const struct mail *mail)
     case MAIL_STATE:
         tell_state(shard, mail->count, mail->text);
         break;
-    case MAIL_TURNED:
     case MAIL_SETTLE:
         if (shard->slots[mail->slot] != NULL)
-            slot_settle_settings(shard->slots[mail->slot], mail->count);
+            slot_settle_settings(shard->slots[mail->slot], mail->count, mail->text);
         break;
+    case MAIL_TURNED:
     case MAIL_SETTINGS:
     case MAIL_SLOT_RUNNING:
     case MAIL_SLOT_LEFT:

@@ -24,6 +24,14 @@ sigset_t signals_mask(int how)
     return before;
 }
 
+void signals_hold_hangup(void)
+{
+    sigset_t hangup;
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &hangup, NULL);
+}
+
 struct signals *signals_new(struct event_base *base, signals_fn *on_end, signals_fn *on_hangup,
                             void *context)
 {

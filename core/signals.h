@@ -20,6 +20,10 @@ struct signals *signals_new(struct event_base *base, signals_fn *on_end, signals
                             void *context);
 void signals_free(struct signals *signals); /* may be NULL */
 
+/* For the beginning: SIGHUP waits for whoever handles it, where it would end the process. SIGTERM
+ * and SIGINT may do so as long as nothing is carried. */
+void signals_hold_hangup(void);
+
 /* SIG_BLOCK: what comes waits, also beyond exec, and is not left to the system, which would end the
  * process. SIG_UNBLOCK: what has waited comes. Returns how it was before. */
 sigset_t signals_mask(int how);

@@ -159,6 +159,15 @@ static void set_tls(struct making *m, const struct config_broker *file)
         tls->ca_pem = m->settings->text[SITE_CA];
 }
 
+/* What another protocol would read as lines must not come from a site. */
+static bool has_control(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            return true;
+    return false;
+}
+
 static bool set_login(struct making *m, const struct config_broker *file)
 {
     struct config_broker *broker = &m->broker;
@@ -172,8 +181,9 @@ static bool set_login(struct making *m, const struct config_broker *file)
     }
     if (is_given(m, SITE_USERNAME)) {
         struct bytes text = bytes_of(user);
-        if (text.length > USERNAME_MAX || !mqtt_utf8_valid(text))
-            return fail(m, "broker_username must be UTF-8 of at most 1,024 bytes");
+        if (text.length > USERNAME_MAX || !mqtt_utf8_valid(text) || has_control(user))
+            return fail(m, "broker_username must be UTF-8 of at most 1,024 bytes without control "
+                           "characters");
         broker->username = keep(m, "%s", user);
     }
     if (is_given(m, SITE_PASSWORD_REF) &&
@@ -245,8 +255,18 @@ static bool opens_tls(struct making *m)
     return true;
 }
 
-bool site_config_judge(const struct config *config, const struct config_route *route,
-                       const struct site_settings *settings, char *error)
+bool site_config_concerns(const struct config *config, const struct config_route *route,
+                          const char *site)
+{
+    const struct config_route *file = route->template != NULL ? route->template : route;
+    for (const struct config_route *before = config->routes; before < file; before++)
+        if (config_pattern_takes_all(before->streams, site))
+            return false;
+    return strcmp(file->site, site) == 0 || config_pattern_may_take(file->streams, site);
+}
+
+static bool judge_one(const struct config *config, const struct config_route *route,
+                      const struct site_settings *settings, char *error)
 {
     struct config_memory memory = {NULL, false};
     struct making m = {.config = config,
@@ -259,12 +279,25 @@ bool site_config_judge(const struct config *config, const struct config_route *r
     return good;
 }
 
+bool site_config_judge(const struct config *config, const struct config_route *route,
+                       const struct site_settings *settings, char *error)
+{
+    bool good = true;
+    for (size_t i = 0; good && i < config->route_count - config->site_route_count; i++) {
+        const struct config_route *other = &config->routes[i];
+        if (other->settings == CONFIG_SETTINGS_FROM_SITE &&
+            (other == route || site_config_concerns(config, other, settings->site)))
+            good = judge_one(config, other, settings, error);
+    }
+    return good;
+}
+
 /* ---- into the configuration ---------------------------------------------------------------- */
 
 static void log_site(const struct log *log, const struct making *m)
 {
     const struct config_broker *broker = &m->broker;
-    if (log == NULL)
+    if (log == NULL || !site_config_concerns(m->config, m->template, m->settings->site))
         return;
     if (m->route.site_fault != NULL)
         log_event(log, LOG_ERROR,
@@ -389,6 +422,19 @@ const struct config_route *site_config_route(const struct config *config,
     return &config->routes[file_routes + before * config->sites->count + index];
 }
 
+const char *site_config_fault(const struct config *config, const char *site)
+{
+    const char *fault = NULL;
+    for (size_t i = config->route_count - config->site_route_count;
+         fault == NULL && i < config->route_count; i++) {
+        const struct config_route *route = &config->routes[i];
+        if (strcmp(route->site_settings->site, site) == 0 &&
+            site_config_concerns(config, route, site))
+            fault = route->site_fault;
+    }
+    return fault;
+}
+
 const struct config_route *site_config_worse(const struct config *now, const struct config *next)
 {
     for (size_t i = next->route_count - next->site_route_count; i < next->route_count; i++) {
@@ -399,7 +445,8 @@ const struct config_route *site_config_worse(const struct config *now, const str
                                     strcmp(now->routes[k].streams, route->streams) == 0 &&
                                     strcmp(now->routes[k].site_settings->site,
                                            route->site_settings->site) == 0);
-        if (route->site_fault != NULL && was_good)
+        if (route->site_fault != NULL && was_good &&
+            site_config_concerns(next, route, route->site_settings->site))
             return route;
     }
     return NULL;

@@ -18,10 +18,18 @@
 MUST_CHECK bool site_config_apply(struct config *config, const struct site_set *set,
                                   const struct log *log);
 
-/* Whether the settings could be applied on a route of the file. false: error (SITE_ERROR_TEXT
- * bytes) says what is wrong and what would be right; it holds no secret. */
+/* Whether the settings could be applied on the route of the file where they were met and on all
+ * others that concern the site. false: error (SITE_ERROR_TEXT bytes) says what is wrong and what
+ * would be right; it holds no secret. */
 MUST_CHECK bool site_config_judge(const struct config *config, const struct config_route *route,
                                   const struct site_settings *settings, char *error);
+
+/* Whether streams of the site may come to this route: its pattern does not exclude it, and none
+ * before it takes them all. */
+bool site_config_concerns(const struct config *config, const struct config_route *route,
+                          const char *site);
+/* Why a site cannot be carried as its settings want it, on one of its routes; NULL: it can. */
+const char *site_config_fault(const struct config *config, const char *site);
 
 /* The route of a stream that takes this route of the file: itself, or what was made of it. */
 const struct config_route *site_config_route(const struct config *config,

@@ -21,10 +21,6 @@
 #define LOOK_MS 30000u
 #define TROUBLE_PERIOD_MS 60000u
 
-#define NOT_ALLOWED                                                                                \
-    "the operator of the gateway has not allowed settings from this site (routes[].settings is "   \
-    "own)"
-
 /* KEYS: applied. ARGV: the version, then fields and values. Answers the version that is there
  * afterwards: never a lower one than before. */
 static const char apply_script[] =
@@ -72,6 +68,7 @@ struct site_keeper {
     struct log_limit unsound;
     struct log_limit full;
     struct log_limit unleft;
+    struct log_limit refusals; /* of those that are looked at again and again */
 };
 
 static uint64_t epoch_ms(void)
@@ -210,16 +207,22 @@ static void free_pending(struct pending *pending)
     free(pending);
 }
 
-static void settle(struct pending *pending)
+static void settle_for(struct pending *pending, const char *later)
 {
     struct site_keeper *keeper = pending->keeper;
     struct pending **link = &keeper->pending;
     while (*link != pending)
         link = &(*link)->next;
     *link = pending->next;
-    keeper->setting.on_settle(keeper->setting.context, pending->request.slot,
-                              pending->request.token);
+    if (pending->request.kind == SITE_REQUEST_APPLY)
+        keeper->setting.on_settle(keeper->setting.context, pending->request.slot,
+                                  pending->request.token, later);
     free_pending(pending);
+}
+
+static void settle(struct pending *pending)
+{
+    settle_for(pending, NULL);
 }
 
 /* NULL: the link is down, and all is asked again when it is back. */
@@ -247,10 +250,13 @@ static void on_error_kept(void *context, const struct redis_value *reply)
 static void refuse(struct pending *pending, const char *error)
 {
     struct site_keeper *keeper = pending->keeper;
-    log_event(keeper->setting.log, LOG_ERROR,
-              "settings that a site has saved are refused; those before them stay in use",
-              LOG_TEXT("site", pending->request.site), LOG_INT("version", pending->request.version),
-              LOG_TEXT("reason", error));
+    uint64_t held_back;
+    if (pending->request.kind == SITE_REQUEST_APPLY ||
+        log_limit_pass(&keeper->refusals, net_now_ms(), TROUBLE_PERIOD_MS, &held_back))
+        log_event(keeper->setting.log, LOG_ERROR,
+                  "settings that a site has saved are refused; those before them stay in use",
+                  LOG_TEXT("site", pending->request.site),
+                  LOG_INT("version", pending->request.version), LOG_TEXT("reason", error));
     send_error(keeper, pending->request.site, pending->request.version, error, on_error_kept,
                pending);
 }
@@ -279,16 +285,23 @@ static void on_applied_kept(void *context, const struct redis_value *reply)
     ask_for_restart(keeper);
 }
 
-/* As they are when the lane comes to the entry: what was saved since counts at its own entry. */
+/* As they are when the lane comes to the entry: what was saved since counts at its own entry. A
+ * stream that is not carried is not read up to that. */
 static void judge(struct pending *pending, struct site_settings *settings, uint64_t version)
 {
     struct site_keeper *keeper = pending->keeper;
     const struct config *config = keeper->setting.config;
     char error[SITE_ERROR_TEXT];
     size_t index;
-    if (version > pending->request.version) {
+    bool is_saved = pending->request.kind == SITE_REQUEST_SAVED;
+    bool is_later = version > pending->request.version;
+    if (is_saved && is_later)
+        pending->request.version = version;
+    if (is_saved != is_later) {
+        char later[24];
+        snprintf(later, sizeof later, "%" PRIu64, version);
         site_settings_free(settings);
-        settle(pending);
+        settle_for(pending, later);
         return;
     }
     if (settings == NULL) {
@@ -326,6 +339,13 @@ static void on_settings(void *context, const struct redis_value *reply)
     judge(pending, settings, version);
 }
 
+/* What the lane wants is applied already. */
+static bool is_known(const struct site_settings *known, const struct site_request *request)
+{
+    uint64_t least = request->version + (request->kind == SITE_REQUEST_SAVED);
+    return known != NULL && known->version >= least;
+}
+
 static void ask(struct pending *pending)
 {
     struct site_keeper *keeper = pending->keeper;
@@ -335,8 +355,8 @@ static void ask(struct pending *pending)
         site_set_find(&keeper->known, bytes_of(request->site), &index);
     pending->state = PENDING_ASKED;
     if (keeper->setting.config->routes[request->route].settings != CONFIG_SETTINGS_FROM_SITE) {
-        refuse(pending, NOT_ALLOWED);
-    } else if (known != NULL && known->version >= request->version) {
+        refuse(pending, SITE_NOT_ALLOWED);
+    } else if (is_known(known, request)) {
         pending->state = PENDING_WAITS;
         ask_for_restart(keeper);
     } else {
@@ -370,10 +390,11 @@ static void write_back(struct site_keeper *keeper, const struct site_settings *s
 static void write_faults(struct site_keeper *keeper)
 {
     const struct config *config = keeper->setting.config;
-    for (size_t i = config->route_count - config->site_route_count; i < config->route_count; i++) {
-        const struct config_route *route = &config->routes[i];
-        send_error(keeper, route->site_settings->site, route->site_settings->version,
-                   route->site_fault != NULL ? route->site_fault : "", on_written, keeper);
+    for (size_t i = 0; config->sites != NULL && i < config->sites->count; i++) {
+        const struct site_settings *settings = config->sites->items[i];
+        const char *fault = site_config_fault(config, settings->site);
+        send_error(keeper, settings->site, settings->version, fault != NULL ? fault : "",
+                   on_written, keeper);
     }
 }
 
@@ -429,10 +450,9 @@ static void on_look(int fd, short what, void *context)
     (void)fd;
     (void)what;
     struct site_keeper *keeper = context;
+    arm(keeper->look, LOOK_MS); /* the answer may never come */
     if (redis_link_is_ready(keeper->setting.link))
         site_fetch_begin(keeper->fetch);
-    else
-        arm(keeper->look, LOOK_MS);
 }
 
 /* ---- the door ------------------------------------------------------------------------------ */
@@ -472,6 +492,7 @@ void site_keeper_take(struct site_keeper *keeper, const struct site_request *req
         site_set_find(&keeper->known, bytes_of(request->site), &index);
     switch (request->kind) {
     case SITE_REQUEST_APPLY:
+    case SITE_REQUEST_SAVED:
         add_pending(keeper, request);
         break;
     case SITE_REQUEST_NEWER:

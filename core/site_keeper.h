@@ -26,8 +26,8 @@ struct site_keeper_setting {
     void (*on_current)(void *context);
     /* It has others: it is to begin anew, with what site_keeper_leave leaves. */
     void (*on_change)(void *context, const char *why);
-    /* An entry may settle. */
-    void (*on_settle)(void *context, unsigned slot, uint64_t token);
+    /* An entry may settle. later: the version that the site has saved since; NULL: none. */
+    void (*on_settle)(void *context, unsigned slot, uint64_t token, const char *later);
     void *context;
 };
 

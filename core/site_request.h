@@ -9,6 +9,7 @@
 
 enum site_request_kind {
     SITE_REQUEST_APPLY, /* the lane waits at an entry with this token and version */
+    SITE_REQUEST_SAVED, /* the lane cannot use this version: has the site saved another one? */
     SITE_REQUEST_NEWER, /* Redis has a later version than this process */
     SITE_REQUEST_OLDER, /* Redis has lost the version that this process has */
 };

@@ -7,6 +7,7 @@
 #include "codec/decimal.h"
 #include "codec/stream_entry.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,15 +179,22 @@ void site_set_free(struct site_set *set)
 
 /* ---- from one program to the next ---------------------------------------------------------- */
 
-/* The file that the environment names, which it then does no more; -1: none. */
-static int take_file(void)
+/* The file that the environment names; -1: none. */
+static int named_file(void)
 {
     const char *name = getenv(VARIABLE);
     uint64_t number = 0;
     bool good = name != NULL && decimal_read(bytes_of(name), &number) && number > STDERR_FILENO &&
                 number < INT32_MAX;
-    unsetenv(VARIABLE);
     return good ? (int)number : -1;
+}
+
+/* The same, which the environment then names no more. */
+static int take_file(void)
+{
+    int fd = named_file();
+    unsetenv(VARIABLE);
+    return fd;
 }
 
 static bool write_all(FILE *file, const struct site_set *set)
@@ -209,7 +217,7 @@ bool site_set_leave(const struct site_set *set)
     if (set->count == 0)
         return true;
     int fd = memfd_create("nemogate-sites", MFD_CLOEXEC);
-    int kept = fd >= 0 ? dup(fd) : -1; /* without the flag: it stays beyond exec */
+    int kept = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     bool good = file != NULL && kept >= 0 && write_all(file, set);
     if (file != NULL)
@@ -222,6 +230,13 @@ bool site_set_leave(const struct site_set *set)
     if (kept >= 0)
         close(kept);
     return false;
+}
+
+void site_set_keep_open(void)
+{
+    int fd = named_file();
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFD, 0);
 }
 
 static struct bytes next_text(const uint8_t **at, const uint8_t *end)

@@ -14,6 +14,11 @@
 #define SITE_TEXT_MAX ((size_t)64 << 10)
 #define SITE_NAME_TEXT 33
 
+/* In words for the site's page. */
+#define SITE_NOT_ALLOWED                                                                           \
+    "the operator of the gateway has not allowed settings from this site (routes[].settings is "   \
+    "own)"
+
 enum site_field {
     SITE_BROKER_URL,
     SITE_USERNAME,
@@ -62,6 +67,8 @@ void site_set_free(struct site_set *set);
 /* Leaves the set to the program that this process becomes: in memory that outlives it, named in its
  * environment. What was left before is withdrawn. false: the system refuses it. */
 MUST_CHECK bool site_set_leave(const struct site_set *set);
+/* Just before the exec: until then no other program gets what was left. */
+void site_set_keep_open(void);
 /* What was left to this program, into an empty set; what is not as it should be is left out. */
 void site_set_inherit(struct site_set *set);
 

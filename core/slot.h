@@ -64,8 +64,8 @@ void slot_add_stream(struct slot *slot, const char *name, bool late);
  * disconnects, releases the lease, then calls on_stopped. */
 void slot_drain(struct slot *slot);
 /* What a lane has asked of on_settings for the entry with this token is done: it settles, and the
- * lane goes on. */
-void slot_settle_settings(struct slot *slot, uint64_t token);
+ * lane goes on; without a stop at versions before later, which may be NULL. */
+void slot_settle_settings(struct slot *slot, uint64_t token, const char *later);
 /* So many slots, of all instances together, have streams for the broker with this index, and share
  * its max_rate. */
 void slot_share_rate(struct slot *slot, size_t broker, unsigned slots);

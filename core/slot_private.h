@@ -133,6 +133,7 @@ struct lane {
     struct stream_id seen; /* reading back: what lies before is in memory or parked, or was */
     bool at_settings;      /* LANE_SETTINGS: at the entry with this token */
     uint64_t settings_token;
+    uint64_t settings_saved;    /* its site has saved this version: those before it do not count */
     char *applied_key;          /* nemo:{site}:gateway:applied */
     uint64_t backs;             /* times of reading back since it began: each raised counts */
     struct stream_id *suspects; /* of this page: delivered more often than max_deliveries */

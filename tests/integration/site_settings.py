@@ -44,7 +44,7 @@ class Site:
         version, written = self.client.eval(
             self.script, 4, f"{self.key}:settings", self.stream, f"nemo:{{{self.name}}}:turns",
             self.key, 1_000_000, "gateway/settings", turn, int(time.time() * 1000), "admin",
-            str(uuid.uuid4()), *pairs)
+            str(uuid.uuid4()), 1, *pairs)
         assert written == 1, "nothing has changed"
         return version
 

@@ -438,8 +438,9 @@ def threads_of(pid, name):
 def test_a_shard_that_does_not_turn_is_told(things):
     redis, broker = things.redis(), things.recording_broker()
     gateway = things.gateway(config_of(redis, broker))
-    shards = [t for t in threads_of(gateway.pid, "") if t != gateway.pid]
-    assert len(shards) == 2
+    others = [t for t in threads_of(gateway.pid, "") if t != gateway.pid]
+    shards = sorted(others)[-2:]  # ThreadSanitizer has a thread of its own, older than they are
+    assert len(others) == 2 + (os.environ.get("NEMOGATE_SAN") == "tsan")
     try:
         stopped = StoppedThread(shards[1])
     except PermissionError:

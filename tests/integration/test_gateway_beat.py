@@ -160,8 +160,8 @@ def test_what_was_applied_of_the_settings_is_copied(things):
     redis, broker = things.redis(), things.recording_broker()
     client = redis.client()
     client.xadd(STREAM, ENTRY)
-    client.hset(f"{SITE_A}:applied", mapping={"version": 7, "broker_url": "mqtt://x"})
-    things.gateway(one_slot(redis, broker))
+    client.hset(f"{SITE_A}:applied", mapping={"version": 7, "broker_url": broker.url})
+    things.gateway(one_slot(redis, broker, route_changes={"settings": "from-site"}))
     wait_beat(client, state="connected", settings_version=7, settings_error="")
     client.hset(f"{SITE_A}:applied", mapping={"error": "no such secret", "error_version": 8})
     wait_beat(client, 25, settings_version=7, settings_error="no such secret")
@@ -186,9 +186,9 @@ def test_which_streams_have_one(things):
     own = client.xinfo_stream(STREAM)["last-generated-id"].split("-")[0]
     for _ in range(2):
         wait_beat(client, key="nemo:{b}:gateway", state="connected")
-        beat = wait_beat(client, state="connected", last_event=own)
+        wait_beat(client, state="connected", last_event=own)
         time.sleep(1)
-    assert beat["dead_letters"] == "1"
+    wait_beat(client, dead_letters="1")  # perhaps only the next one has it
     assert sorted(client.keys("*gateway")) == [SITE_A, "nemo:{b}:gateway"]
 
 
@@ -405,6 +405,8 @@ def test_thousands_of_sites_are_told_at_a_bounded_pace(things):
     if count > 400:  # the period is longer than 10 s, and so is its life
         client.persist("nemo:{s7}:gateway")
         wait_until(lambda: client.ttl("nemo:{s7}:gateway") > 60, 60 * PATIENCE, "a longer life")
+    else:
+        time.sleep(count / 100 + 1)  # a round of beats that do not wait may be under way
     before, begun = evals(client), time.monotonic()
     time.sleep(5)
     rate = (evals(client) - before) / (time.monotonic() - begun)

@@ -390,8 +390,10 @@ def values_of_page(broker):
             "password=\\nuse_hmac=0\\nhmac_secret_key=\\n'")
 
 
-def test_a_change_while_the_process_begins_is_not_missed(things, tmp_path):
-    """The file was read before legacy_config_command is run, and is watched after it."""
+@pytest.mark.parametrize("how", ["file", "signal"])
+def test_what_comes_while_the_process_begins_is_not_missed(things, tmp_path, how):
+    """The file was read before legacy_config_command is run, and is watched after it; a signal that
+    nobody handles yet would end the process."""
     redis, broker = things.redis(), things.recording_broker()
     command = f"touch {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; {values_of_page(broker)}"
     gateway = things.gateway(config_for(redis, broker, legacy_config_command=command,
@@ -399,8 +401,10 @@ def test_a_change_while_the_process_begins_is_not_missed(things, tmp_path):
     gateway.launch()
     wait_until(lambda: (tmp_path / "runs").exists(), 10 * PATIENCE)
     change(gateway, topic_prefix="nemo/other/")
+    if how == "signal":
+        gateway.reload()
     (tmp_path / "go").touch()
-    reload_done(gateway)
+    wait_until(lambda: gateway.log_count(RELOADED) == 1, 30 * PATIENCE, "reloaded")
     producer = produce(redis, STREAM, keys=3, count=10)
     Verifier(producer, broker).wait(10 * PATIENCE).check(duplicates=0)
     assert event_topics(broker) == {"nemo/other"}

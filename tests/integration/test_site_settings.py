@@ -109,6 +109,7 @@ BAD = {
     "a folder": ({"sign_key_ref": "folder"}, "is a directory"),
     "blanks": ({"sign_key_ref": "blanks"}, "the key in the file that sign_key_ref names"),
     "no UTF-8": ({"broker_username": b"\xff"}, "broker_username must be UTF-8"),
+    "lines": ({"broker_username": "a\r\nb"}, "without control characters"),
     "too long": ({"broker_ca": "x" * 70_000}, "a value in Redis is too long"),
 }
 

@@ -313,6 +313,18 @@ def test_who_looked_first_does_not_write_last(lab, admin):
                                                                          "captain")
 
 
+def test_what_was_refused_is_saved_again(lab, admin):
+    """A secret file that was missing is there now. Nobody else asks the gateway again."""
+    save(admin, broker_url="mqtt://a:1")
+    save(admin, broker_url="mqtt://a:1")
+    lab.redis.hset(GATEWAY, "settings_error", "no such file")
+    settings_publish.tell(redis_stream.writer(conf.current()), "tick")
+    assert [entry.body["version"] for entry in settings_entries(lab)] == [1]
+    save(admin, broker_url="mqtt://a:1")
+    assert [entry.body["version"] for entry in settings_entries(lab)] == [2]
+    assert lab.redis.hget(SETTINGS, "version") == "2"
+
+
 def test_other_choices_are_published_at_once(lab, admin):
     tool = lab.tool()
     lab.use(tool)

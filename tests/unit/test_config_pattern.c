@@ -85,6 +85,29 @@ Test(config_pattern, what_makes_a_pattern)
     cr_expect_not(config_is_pattern(""));
 }
 
+Test(config_pattern, whose_streams_it_may_take)
+{
+    const char *const may[] = {
+        "*",   "nemo:*:events",  "nemo:{*}:events", "nemo:{a}:*", "nemo:{?}:x",      "nemo:[{]a}:x",
+        "?a}", "nemo:\\{a\\}:x", "{[a-c]}*",        "{a*",        "nemo:{a}:events", "x{a}{b}"};
+    const char *const may_not[] = {"",         "nemo:{b}:*", "nemo:events", "nemo:{aa}:x", "{a",
+                                   "{b*}:{a}", "x{b}{a}",    "{[^a]}*",     "nemo:{A}:*"};
+    for (size_t i = 0; i < sizeof may / sizeof *may; i++)
+        cr_expect(config_pattern_may_take(may[i], "a"), "%s", may[i]);
+    for (size_t i = 0; i < sizeof may_not / sizeof *may_not; i++)
+        cr_expect_not(config_pattern_may_take(may_not[i], "a"), "%s", may_not[i]);
+}
+
+Test(config_pattern, what_takes_all_of_a_site)
+{
+    const char *const all[] = {"*", "nemo:*", "nemo:{a}:*", "nemo:{a*", "nemo:{?}:*"};
+    const char *const some[] = {"nemo:*:events", "nemo:{b}:*", "nemo:{a}:", "nemo:{a}:e*", ""};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        cr_expect(config_pattern_takes_all(all[i], "a"), "%s", all[i]);
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        cr_expect_not(config_pattern_takes_all(some[i], "a"), "%s", some[i]);
+}
+
 Test(config_pattern, first_route_wins)
 {
     struct config_route routes[] = {{.streams = (char *)"nemo:{a}:*"},

@@ -134,7 +134,7 @@ class StreamsCustomization(CustomizationBase):
             return
         try:
             version, written = settings_publish.tell(redis_stream.writer(config),
-                                                     author(request.user, values))
+                                                     author(request.user, values), again=True)
         except redis_stream.Unavailable as error:
             messages.warning(request, "The values are saved in NEMO, but the gateway was not told, "
                                       f"since Redis does not answer ({error}). nemo_streams_tick "
