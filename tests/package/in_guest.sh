@@ -131,7 +131,7 @@ echo "-- reload"
 pid=$(prop MainPID)
 sed -i 's,^#    topic_prefix:.*,    topic_prefix: "other/{site}/",' $config
 check "reload" systemctl reload nemogate
-check_soon "it is active" test "$(systemctl is-active nemogate)" = active
+check_soon "it is active" bash -c 'test "$(systemctl is-active nemogate)" = active'
 check "the new topic" event_arrives other/lab/tools/7/state
 check "in the same process" test "$(prop MainPID)" = "$pid"
 cp -p $config /srv/good.yaml
