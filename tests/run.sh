@@ -110,7 +110,7 @@ if [ "$page" = yes ]; then
     say "monitor page"
     cd "$root"
     NEMOGATE_BINARY=$build/nemogate PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest \
-        -p no:cacheprovider -ra --durations=5 --junitxml="$results/page.xml" tests/page || true
+        -p no:cacheprovider -ra --durations=5 -n 3 --junitxml="$results/page.xml" tests/page || true
 fi
 
 say "results"

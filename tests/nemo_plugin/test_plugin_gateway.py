@@ -69,12 +69,23 @@ def test_what_goes_wrong_is_shown(lab, broker, gateway):
     wait_said(lab, "warning", "the gateway is shutting down since")
 
 
-def test_what_became_of_the_settings(lab, gateway):
-    """The route does not take settings from the site, and says so; then as if it had."""
+def test_settings_that_the_operator_does_not_allow(lab, gateway):
     wait_said(lab, "success", "connected to")
     lab.choose(broker_url="mqtt://b:1883")
     lab.tick()  # hands them over
     saved = int(lab.redis.hget(conf.current().settings_key, "version"))
-    wait_said(lab, "danger", f"settings {saved} were refused: ")
-    lab.redis.hset(f"{GATEWAY}:applied", mapping={"version": saved, "error": ""})
+    wait_said(lab, "danger", f"settings {saved} were refused: the operator of the gateway has not")
+
+
+def test_settings_that_are_applied(lab, broker, gateway):
+    config = gateway.config
+    config["routes"] = [{"streams": "nemo:*:events", "settings": "from-site"}]
+    assert gateway.terminate() == 0
+    gateway.write_config(config)
+    gateway.start()
+    wait_said(lab, "success", "connected to")
+    lab.choose(broker_url=broker.url)
+    lab.tick()
+    saved = int(lab.redis.hget(conf.current().settings_key, "version"))
     wait_said(lab, "success", f"settings {saved} are applied")
+    wait_said(lab, "success", "connected to")
