@@ -60,7 +60,13 @@ static char *copy_text(struct bytes text)
     if (text.length > SITE_TEXT_MAX ||
         (text.length > 0 && memchr(text.data, '\0', text.length) != NULL))
         return NULL;
-    return text.length > 0 ? strndup((const char *)text.data, text.length) : strdup("");
+    char *copy = malloc(text.length + 1);
+    if (copy == NULL)
+        return NULL;
+    if (text.length > 0)
+        memcpy(copy, text.data, text.length);
+    copy[text.length] = '\0';
+    return copy;
 }
 
 struct site_settings *site_settings_new(struct bytes site, uint64_t version,
