@@ -24,9 +24,9 @@ struct peer {
     struct config_tls *tls;
 };
 
-/* Reports at the node, or at the beginning of the file where the key is not given. */
-static void __attribute__((format(printf, 3, 4)))
-fault(struct config_reading *r, struct config_node *node, const char *format, ...)
+/* ---- Nodes ---------------------------------------------------------------------------- */
+
+void config_node_fault(struct config_reading *r, struct config_node *node, const char *format, ...)
 {
     char text[CONFIG_FAULT_TEXT];
     va_list arguments;
@@ -39,8 +39,7 @@ fault(struct config_reading *r, struct config_node *node, const char *format, ..
                     text);
 }
 
-/* Whether the key is not given, or given without a fault. */
-static bool is_sound(const struct config_node *node)
+bool config_node_is_sound(const struct config_node *node)
 {
     return node == NULL || !node->faulty;
 }
@@ -54,10 +53,11 @@ static void check_password(struct config_reading *r, const struct peer *peer)
         return;
     char problem[CONFIG_PROBLEM_TEXT];
     if (!config_file_read(peer->password_file, true, r->memory, peer->password, problem))
-        fault(r, node,
-              "%s.password_file: the file (its name is not shown: it might be the password itself) "
-              "%s; the path of a readable file that holds the password is expected",
-              peer->path, problem);
+        config_node_fault(
+            r, node,
+            "%s.password_file: the file (its name is not shown: it might be the password itself) "
+            "%s; the path of a readable file that holds the password is expected",
+            peer->path, problem);
 }
 
 static void check_tls(struct config_reading *r, const struct peer *peer)
@@ -65,19 +65,22 @@ static void check_tls(struct config_reading *r, const struct peer *peer)
     struct config_node *section = config_node_find(peer->node, "tls");
     struct config_node *cert = config_node_find(section, "cert_file");
     struct config_node *key = config_node_find(section, "key_file");
-    bool has_cert = peer->tls->cert_file[0] != '\0' || !is_sound(cert);
-    bool has_key = peer->tls->key_file[0] != '\0' || !is_sound(key);
+    bool has_cert = peer->tls->cert_file[0] != '\0' || !config_node_is_sound(cert);
+    bool has_key = peer->tls->key_file[0] != '\0' || !config_node_is_sound(key);
     if (has_cert && !has_key)
-        fault(r, cert, "%s.tls.cert_file: a certificate needs its key; key_file is expected, too",
-              peer->path);
+        config_node_fault(
+            r, cert, "%s.tls.cert_file: a certificate needs its key; key_file is expected, too",
+            peer->path);
     if (has_key && !has_cert)
-        fault(r, key, "%s.tls.key_file: a key needs its certificate; cert_file is expected, too",
-              peer->path);
+        config_node_fault(
+            r, key, "%s.tls.key_file: a key needs its certificate; cert_file is expected, too",
+            peer->path);
     bool is_given = section != NULL && section->first != NULL;
-    if (is_given && !peer->url->tls && is_sound(config_node_find(peer->node, "url")))
-        fault(r, section,
-              "%s.tls: the URL is one without TLS; %s:// is expected in %s.url, or no tls section",
-              peer->path, peer->tls_scheme, peer->path);
+    if (is_given && !peer->url->tls && config_node_is_sound(config_node_find(peer->node, "url")))
+        config_node_fault(
+            r, section,
+            "%s.tls: the URL is one without TLS; %s:// is expected in %s.url, or no tls section",
+            peer->path, peer->tls_scheme, peer->path);
 }
 
 static void check_peer(struct config_reading *r, const struct peer *peer)
@@ -102,10 +105,11 @@ static void check_redis(struct config_reading *r)
     check_peer(r, &peer);
     /* AUTH takes a user only together with a password. */
     if (redis->username[0] != '\0' && redis->password_file[0] == '\0' &&
-        is_sound(config_node_find(peer.node, "password_file")))
-        fault(r, config_node_find(peer.node, "username"),
-              "redis.username: a user cannot log in without a password; password_file is expected, "
-              "too");
+        config_node_is_sound(config_node_find(peer.node, "password_file")))
+        config_node_fault(
+            r, config_node_find(peer.node, "username"),
+            "redis.username: a user cannot log in without a password; password_file is expected, "
+            "too");
 }
 
 /* ---- Brokers ------------------------------------------------------------------------------ */
@@ -129,19 +133,21 @@ static void check_twins(struct config_reading *r, struct config_node *list, size
         struct config_node *other_url = config_node_find(twin, "url");
         if (name != NULL && other_name != NULL && !name->faulty && !other_name->faulty &&
             strcmp(broker->name, other->name) == 0)
-            fault(r, name,
-                  "brokers[%zu].name: '%s' is the name of brokers[%zu], too; another name is "
-                  "expected",
-                  index, broker->name, i);
+            config_node_fault(
+                r, name,
+                "brokers[%zu].name: '%s' is the name of brokers[%zu], too; another name is "
+                "expected",
+                index, broker->name, i);
         /* The client identifiers would be the same, and the broker closes the older connection when
          * a client identifier connects again [MQTT-3.1.4-3]. */
         if (url != NULL && other_url != NULL && !url->faulty && !other_url->faulty &&
             same_place(&broker->url, &other->url) &&
             strcmp(broker->client_id_prefix, other->client_id_prefix) == 0)
-            fault(r, url,
-                  "brokers[%zu].url: brokers[%zu] has the same host, port and client_id_prefix, so "
-                  "that each would throw the other out; another client_id_prefix is expected",
-                  index, i);
+            config_node_fault(
+                r, url,
+                "brokers[%zu].url: brokers[%zu] has the same host, port and client_id_prefix, so "
+                "that each would throw the other out; another client_id_prefix is expected",
+                index, i);
     }
 }
 
@@ -161,12 +167,13 @@ static void check_brokers(struct config_reading *r)
         check_twins(r, list, i);
         struct config_node *password = config_node_find(peer.node, "password_file");
         if (broker->protocol == CONFIG_PROTOCOL_3_1_1 && broker->password_file[0] != '\0' &&
-            broker->username[0] == '\0' && is_sound(password) &&
-            is_sound(config_node_find(peer.node, "username")))
-            fault(r, password,
-                  "brokers[%zu].password_file: MQTT 3.1.1 knows no password without a user name "
-                  "[MQTT-3.1.2-22]; username is expected, too",
-                  i);
+            broker->username[0] == '\0' && config_node_is_sound(password) &&
+            config_node_is_sound(config_node_find(peer.node, "username")))
+            config_node_fault(
+                r, password,
+                "brokers[%zu].password_file: MQTT 3.1.1 knows no password without a user name "
+                "[MQTT-3.1.2-22]; username is expected, too",
+                i);
     }
 }
 
@@ -178,7 +185,7 @@ static bool brokers_are_sound(const struct config_reading *r)
     bool sound = list != NULL && list->kind == CONFIG_NODE_LIST && !list->faulty;
     for (const struct config_node *item = sound ? list->first : NULL; item != NULL;
          item = item->next)
-        sound = sound && !item->faulty && is_sound(config_node_find(item, "name"));
+        sound = sound && !item->faulty && config_node_is_sound(config_node_find(item, "name"));
     return sound;
 }
 
@@ -194,9 +201,10 @@ static void resolve_broker(struct config_reading *r, struct config_node *route, 
         return;
     if (name[0] == '\0') {
         if (route != NULL && config->broker_count > 1)
-            fault(r, node != NULL ? node : route,
-                  "routes[%zu].broker: there are %zu brokers; the name of one is expected", index,
-                  config->broker_count);
+            config_node_fault(
+                r, node != NULL ? node : route,
+                "routes[%zu].broker: there are %zu brokers; the name of one is expected", index,
+                config->broker_count);
         return;
     }
     for (size_t i = 0; i < config->broker_count; i++) {
@@ -207,9 +215,9 @@ static void resolve_broker(struct config_reading *r, struct config_node *route, 
     }
     char shown[CONFIG_SHOWN_TEXT];
     config_show(NULL, node->text, shown);
-    fault(r, node,
-          "routes[%zu].broker: %s is not the name of a broker; one such as '%s' is expected", index,
-          shown, config->brokers[0].name);
+    config_node_fault(
+        r, node, "routes[%zu].broker: %s is not the name of a broker; one such as '%s' is expected",
+        index, shown, config->brokers[0].name);
 }
 
 /* Whether all that the later one can match has been taken by the earlier one. Says so only where it
@@ -241,10 +249,11 @@ static void check_shadow(struct config_reading *r, struct config_node *list, siz
         char shown_before[CONFIG_SHOWN_TEXT];
         config_show(NULL, node->text, shown);
         config_show(NULL, before->text, shown_before);
-        fault(r, node,
-              "routes[%zu].streams: %s never gets a stream, for routes[%zu] with %s takes them all "
-              "first; another pattern or order is expected",
-              index, shown, i, shown_before);
+        config_node_fault(
+            r, node,
+            "routes[%zu].streams: %s never gets a stream, for routes[%zu] with %s takes them all "
+            "first; another pattern or order is expected",
+            index, shown, i, shown_before);
         return;
     }
 }
@@ -256,19 +265,21 @@ static void check_sign_key(struct config_reading *r, struct config_node *node, s
     struct config_route *route = &r->config->routes[index];
     struct config_node *key = config_node_find(node, "sign_key_file");
     char problem[CONFIG_PROBLEM_TEXT];
-    if (!is_sound(key) || !r->files)
+    if (!config_node_is_sound(key) || !r->files)
         return;
     if (!config_file_read(route->sign_key_file, true, r->memory, &route->sign_key, problem)) {
-        fault(r, key,
-              "routes[%zu].sign_key_file: the file (its name is not shown: it might be the key "
-              "itself) %s; the path of a readable file that holds the key is expected",
-              index, problem);
+        config_node_fault(
+            r, key,
+            "routes[%zu].sign_key_file: the file (its name is not shown: it might be the key "
+            "itself) %s; the path of a readable file that holds the key is expected",
+            index, problem);
         return;
     }
     const char *wrong = signer_key_fault(bytes_of(route->sign_key));
     if (wrong != NULL)
-        fault(r, key, "routes[%zu].sign_key_file: the key in the file cannot be used: %s", index,
-              wrong);
+        config_node_fault(r, key,
+                          "routes[%zu].sign_key_file: the key in the file cannot be used: %s",
+                          index, wrong);
 }
 
 static void check_encoding(struct config_reading *r, struct config_node *node, size_t index)
@@ -277,26 +288,30 @@ static void check_encoding(struct config_reading *r, struct config_node *node, s
     struct config_node *encoding = config_node_find(node, "encoding");
     struct config_node *batch = config_node_find(node, "batch");
     struct config_node *coalesce = config_node_find(node, "coalesce_retained");
-    if (!is_sound(encoding))
+    if (!config_node_is_sound(encoding))
         return;
     struct config_node *key = config_node_find(node, "sign_key_file");
     bool has_key = route->sign_key_file != NULL && route->sign_key_file[0] != '\0';
     if (route->encoding == CONFIG_ENCODING_SIGNED && has_key)
         check_sign_key(r, node, index);
-    else if (route->encoding == CONFIG_ENCODING_SIGNED && is_sound(key))
-        fault(r, encoding,
-              "routes[%zu].encoding: 'signed' needs a key; sign_key_file is expected, too", index);
-    else if (has_key && is_sound(key))
-        fault(r, key, "routes[%zu].sign_key_file: only a route with 'encoding: signed' has a key",
-              index);
+    else if (route->encoding == CONFIG_ENCODING_SIGNED && config_node_is_sound(key))
+        config_node_fault(
+            r, encoding,
+            "routes[%zu].encoding: 'signed' needs a key; sign_key_file is expected, too", index);
+    else if (has_key && config_node_is_sound(key))
+        config_node_fault(
+            r, key, "routes[%zu].sign_key_file: only a route with 'encoding: signed' has a key",
+            index);
     bool batches = route->encoding == CONFIG_ENCODING_BATCH;
     if (!batches && batch != NULL && batch->first != NULL)
-        fault(r, batch, "routes[%zu].batch: only a route with 'encoding: batch' has one", index);
-    if (batches && route->coalesce_retained && is_sound(coalesce))
-        fault(r, coalesce,
-              "routes[%zu].coalesce_retained: 'true' does not go with 'encoding: batch', which "
-              "publishes nothing retained; 'false' is expected",
-              index);
+        config_node_fault(r, batch,
+                          "routes[%zu].batch: only a route with 'encoding: batch' has one", index);
+    if (batches && route->coalesce_retained && config_node_is_sound(coalesce))
+        config_node_fault(
+            r, coalesce,
+            "routes[%zu].coalesce_retained: 'true' does not go with 'encoding: batch', which "
+            "publishes nothing retained; 'false' is expected",
+            index);
 }
 
 /* {site} apart there are no braces in it; and where it is one folder it is there. */
@@ -319,18 +334,19 @@ static void check_settings(struct config_reading *r, struct config_node *node, s
 {
     const struct config_route *route = &r->config->routes[index];
     struct config_node *key = config_node_find(node, "settings_secrets");
-    if (key == NULL || key->faulty || !is_sound(config_node_find(node, "settings")))
+    if (key == NULL || key->faulty || !config_node_is_sound(config_node_find(node, "settings")))
         return;
     const char *wrong = secrets_fault(r, route->settings_secrets);
     if (route->settings_secrets[0] != '\0' && route->settings != CONFIG_SETTINGS_FROM_SITE)
-        fault(r, key,
-              "routes[%zu].settings_secrets: only a route with 'settings: from-site' has one",
-              index);
+        config_node_fault(
+            r, key, "routes[%zu].settings_secrets: only a route with 'settings: from-site' has one",
+            index);
     else if (wrong != NULL)
-        fault(r, key,
-              "routes[%zu].settings_secrets: %s; the path of a folder is expected, which may hold "
-              "{site}",
-              index, wrong);
+        config_node_fault(
+            r, key,
+            "routes[%zu].settings_secrets: %s; the path of a folder is expected, which may hold "
+            "{site}",
+            index, wrong);
 }
 
 static void check_routes(struct config_reading *r)
@@ -351,11 +367,11 @@ static void check_routes(struct config_reading *r)
 static bool routes_are_sound(const struct config_reading *r)
 {
     const struct config_node *list = config_node_find(r->root, "routes");
-    bool sound = is_sound(list);
+    bool sound = config_node_is_sound(list);
     for (const struct config_node *item = list != NULL ? list->first : NULL; item != NULL;
          item = item->next)
-        sound = sound && !item->faulty && is_sound(config_node_find(item, "streams")) &&
-                is_sound(config_node_find(item, "site"));
+        sound = sound && !item->faulty && config_node_is_sound(config_node_find(item, "streams")) &&
+                config_node_is_sound(config_node_find(item, "site"));
     return sound;
 }
 
@@ -367,18 +383,20 @@ static void check_site(struct config_reading *r, struct config_node *node, size_
     char shown[CONFIG_SHOWN_TEXT];
     config_show(NULL, node != NULL ? node->text : stream, shown);
     if (route == NULL) {
-        fault(r, node,
-              "redis.streams[%zu]: %s has no route; a route whose streams match it is expected%s",
-              index, shown,
-              stream_site(bytes_of(stream)).length == 0
-                  ? ", with 'site:', for the name has no hash tag such as nemo:{site}:events"
-                  : "");
+        config_node_fault(
+            r, node,
+            "redis.streams[%zu]: %s has no route; a route whose streams match it is expected%s",
+            index, shown,
+            stream_site(bytes_of(stream)).length == 0
+                ? ", with 'site:', for the name has no hash tag such as nemo:{site}:events"
+                : "");
     } else if (stream_site(bytes_of(stream)).length == 0 && route->site[0] == '\0') {
-        fault(r, node,
-              "redis.streams[%zu]: %s has no site: its name has no hash tag such as "
-              "nemo:{site}:events, and routes[%zu], which takes it, has none; 'site:' is expected "
-              "there, or in a route of its own before it",
-              index, shown, (size_t)(route - r->config->routes));
+        config_node_fault(
+            r, node,
+            "redis.streams[%zu]: %s has no site: its name has no hash tag such as "
+            "nemo:{site}:events, and routes[%zu], which takes it, has none; 'site:' is expected "
+            "there, or in a route of its own before it",
+            index, shown, (size_t)(route - r->config->routes));
     }
 }
 
@@ -402,12 +420,13 @@ static void check_streams(struct config_reading *r)
     bool routes_sound = routes_are_sound(r);
     for (size_t i = 0; i < redis->stream_count; i++) {
         struct config_node *node = config_node_item(list, i);
-        if (redis->streams[i] == NULL || !is_sound(node))
+        if (redis->streams[i] == NULL || !config_node_is_sound(node))
             continue;
         size_t twin = 0;
         if (has_twin(redis, list, i, &twin))
-            fault(r, node, "redis.streams[%zu]: the same as redis.streams[%zu]; one is expected", i,
-                  twin);
+            config_node_fault(r, node,
+                              "redis.streams[%zu]: the same as redis.streams[%zu]; one is expected",
+                              i, twin);
         else if (routes_sound && !config_is_pattern(redis->streams[i]))
             check_site(r, node, i);
     }
@@ -424,7 +443,8 @@ static void check_budget(struct config_reading *r)
     struct config_node *slots = config_node_find(r->root, "slots");
     struct config_node *payload = config_node_find(section, "max_payload");
     struct config_node *bytes = config_node_find(section, "inflight_bytes");
-    if (!is_sound(slots) || !is_sound(payload) || !is_sound(bytes))
+    if (!config_node_is_sound(slots) || !config_node_is_sound(payload) ||
+        !config_node_is_sound(bytes))
         return;
     size_t needed = 2 * config->delivery.max_payload * config->slots;
     size_t routed = config_routed_brokers(config);
@@ -438,10 +458,11 @@ static void check_budget(struct config_reading *r)
     config_print_size(needed, needed_text);
     config_print_size(config->delivery.max_payload, payload_text);
     struct config_node *place = bytes != NULL ? bytes : payload != NULL ? payload : slots;
-    fault(r, place,
-          "delivery.inflight_bytes: '%s' is too small; at least %s is expected, room for two "
-          "entries of max_payload (%s) for each broker in each of %u slots",
-          given_text, needed_text, payload_text, config->slots);
+    config_node_fault(
+        r, place,
+        "delivery.inflight_bytes: '%s' is too small; at least %s is expected, room for two "
+        "entries of max_payload (%s) for each broker in each of %u slots",
+        given_text, needed_text, payload_text, config->slots);
 }
 
 static unsigned core_count(void)

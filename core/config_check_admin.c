@@ -4,33 +4,11 @@
  * will: a peer's show whether they are good when it is connected to, but nobody tells of these.
  */
 #include <arpa/inet.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "codec/decimal.h"
 #include "core/config_private.h"
 #include "transport/io.h"
-
-/* Reports at the node, which becomes faulty. */
-static void __attribute__((format(printf, 3, 4)))
-fault(struct config_reading *r, struct config_node *node, const char *format, ...)
-{
-    char text[CONFIG_FAULT_TEXT];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    if (node != NULL)
-        node->faulty = true;
-    config_fault_at(r->report, node != NULL ? node->line : 1, node != NULL ? node->column : 1, "%s",
-                    text);
-}
-
-/* Whether the key is not given, or given without a fault. */
-static bool is_sound(const struct config_node *node)
-{
-    return node == NULL || !node->faulty;
-}
 
 /* ---- The address -------------------------------------------------------------------------- */
 
@@ -62,13 +40,15 @@ static void check_listen(struct config_reading *r, struct config_node *node)
 {
     const struct config_admin *admin = &r->config->admin;
     if (!split_listen(r))
-        fault(r, node,
-              "admin.listen: is no address with a port; one such as 127.0.0.1:9464, 0.0.0.0:9464 "
-              "or [::1]:9464 is expected, or an empty text");
+        config_node_fault(
+            r, node,
+            "admin.listen: is no address with a port; one such as 127.0.0.1:9464, 0.0.0.0:9464 "
+            "or [::1]:9464 is expected, or an empty text");
     else if (!admin->loopback && admin->token_file[0] == '\0')
-        fault(r, node,
-              "admin.listen: whoever reaches this address could read all events; token_file is "
-              "expected, too, or an address of this host only, such as 127.0.0.1:9464");
+        config_node_fault(
+            r, node,
+            "admin.listen: whoever reaches this address could read all events; token_file is "
+            "expected, too, or an address of this host only, such as 127.0.0.1:9464");
 }
 
 /* ---- The token ---------------------------------------------------------------------------- */
@@ -88,14 +68,16 @@ static void check_token(struct config_reading *r, struct config_node *node)
     struct config_admin *admin = &r->config->admin;
     char problem[CONFIG_PROBLEM_TEXT];
     if (!config_file_read(admin->token_file, true, r->memory, &admin->token, problem))
-        fault(r, node,
-              "admin.token_file: the file (its name is not shown: it might be the token itself) "
-              "%s; the path of a readable file that holds the token is expected",
-              problem);
+        config_node_fault(
+            r, node,
+            "admin.token_file: the file (its name is not shown: it might be the token itself) "
+            "%s; the path of a readable file that holds the token is expected",
+            problem);
     else if (!is_token(admin->token))
-        fault(r, node,
-              "admin.token_file: the token in the file cannot be used; 16 to 1,024 printable "
-              "characters without blanks are expected");
+        config_node_fault(
+            r, node,
+            "admin.token_file: the token in the file cannot be used; 16 to 1,024 printable "
+            "characters without blanks are expected");
 }
 
 /* ---- TLS ---------------------------------------------------------------------------------- */
@@ -108,7 +90,7 @@ static void load(struct config_reading *r, struct config_node *node)
     char error[IO_ERROR_TEXT];
     struct tls_context *context = tls_context_new_server(&settings, error);
     if (context == NULL)
-        fault(r, node, "admin.tls: %s", error);
+        config_node_fault(r, node, "admin.tls: %s", error);
     tls_context_free(context);
 }
 
@@ -118,19 +100,21 @@ static void check_tls(struct config_reading *r, struct config_node *section)
     struct config_node *cert = config_node_find(section, "cert_file");
     struct config_node *key = config_node_find(section, "key_file");
     struct config_node *ca = config_node_find(section, "ca_file");
-    if (!is_sound(section) || !is_sound(cert) || !is_sound(key) || !is_sound(ca))
+    if (!config_node_is_sound(section) || !config_node_is_sound(cert) ||
+        !config_node_is_sound(key) || !config_node_is_sound(ca))
         return;
     bool has_cert = tls->cert_file[0] != '\0', has_key = tls->key_file[0] != '\0';
     if (has_cert && !has_key)
-        fault(r, cert,
-              "admin.tls.cert_file: a certificate needs its key; key_file is expected, too");
+        config_node_fault(
+            r, cert, "admin.tls.cert_file: a certificate needs its key; key_file is expected, too");
     else if (has_key && !has_cert)
-        fault(r, key,
-              "admin.tls.key_file: a key needs its certificate; cert_file is expected, too");
+        config_node_fault(
+            r, key, "admin.tls.key_file: a key needs its certificate; cert_file is expected, too");
     else if (tls->ca_file[0] != '\0' && !has_cert)
-        fault(r, ca,
-              "admin.tls.ca_file: clients show certificates to a server with TLS only; cert_file "
-              "and key_file are expected, too");
+        config_node_fault(
+            r, ca,
+            "admin.tls.ca_file: clients show certificates to a server with TLS only; cert_file "
+            "and key_file are expected, too");
     else if (has_cert && r->files)
         load(r, cert);
 }
@@ -141,10 +125,10 @@ void config_check_admin(struct config_reading *r)
     struct config_node *section = config_node_find(r->root, "admin");
     struct config_node *listen = config_node_find(section, "listen");
     struct config_node *token = config_node_find(section, "token_file");
-    if (!is_sound(section))
+    if (!config_node_is_sound(section))
         return;
     check_tls(r, config_node_find(section, "tls"));
-    if (!is_sound(listen) || !is_sound(token))
+    if (!config_node_is_sound(listen) || !config_node_is_sound(token))
         return;
     if (admin->token_file[0] != '\0' && r->files)
         check_token(r, token);

@@ -227,6 +227,13 @@ void config_check_legacy(struct config_reading *reading);
 /* The part of config_check that is about admin. */
 void config_check_admin(struct config_reading *reading);
 
+/* Reports at the node, which becomes faulty; NULL, a key that is not given: at the beginning of the
+ * file. */
+void config_node_fault(struct config_reading *reading, struct config_node *node, const char *format,
+                       ...) __attribute__((format(printf, 3, 4)));
+/* Whether the key is not given, or given without a fault. */
+bool config_node_is_sound(const struct config_node *node);
+
 /* config_load over memory. name stands in the messages. files false: no file is looked at, and
  * passwords stay NULL. */
 struct config *config_parse(const char *name, const char *text, size_t length, bool files,
